@@ -1,0 +1,23 @@
+"""What the package raises on purpose."""
+
+from __future__ import annotations
+
+
+class MemberlistError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class ConfigError(MemberlistError):
+    """A setting is out of range or contradicts another; the text names the field and what would be right."""
+
+
+class DecodeError(MemberlistError):
+    """The only thing a decoder raises, whatever the octets."""
+
+
+class JoinError(MemberlistError):
+    """Not one of the addresses could be joined; the text says why for each."""
+
+
+class Timeout(MemberlistError):
+    """The broadcast of a leave or an update was not finished in time; it may still reach everybody."""

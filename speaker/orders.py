@@ -1,0 +1,183 @@
+"""What the planner tells the reflex and the reflex tells the planner.
+
+The only module both sides import.  One socketpair carries it: frames of a 4-byte big-endian length and a
+msgpack map whose key `type` names the message.  Both sides treat what they read as hostile until decoded:
+`decode` is the one door and `BadOrder` its one exception, and no frame may exceed `MAX_FRAME`.
+
+Down go *standing orders*: per VIP the candidates in election order, so that the reflex can answer "mine or
+not?" alone, for as long as the planner is away.  They are whole, never a difference, so a lost or repeated
+message changes nothing.  Up goes what happened: snapshots, of which only the newest matters, and happenings,
+of which each does.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final, TypeAlias
+
+import msgspec
+
+PROTOCOL: Final = 1
+"""Version of the messages below; a planner and a reflex of different images never talk past each other."""
+
+MAX_FRAME: Final = 8 * 1024 * 1024
+"""Octets of one encoded message: 10,000 VIPs with 10 candidates each take about 2 MiB."""
+
+MAX_HAPPENINGS: Final = 1024
+"""Happenings the reflex keeps for a planner that is away; the oldest are dropped first, and counted."""
+
+_LENGTH: Final = struct.Struct("!I")
+HEADER: Final = _LENGTH.size
+
+
+class BadOrder(Exception):
+    """The only thing `decode` and `frame_length` raise."""
+
+
+class _Message(msgspec.Struct, frozen=True, tag_field="type", tag=str.lower):
+    pass
+
+
+# ------------------------------------------------------------------------------------------ downwards
+
+
+class Vip(msgspec.Struct, frozen=True):
+    """One address and who may answer for it."""
+
+    address: str
+    """Canonical text (RFC 5952 for IPv6).  An address may stand in several `Vip`s, when services share it
+    but differ in candidates; it is announced while any of them is ours."""
+    services: tuple[str, ...]
+    """`namespace/name` of every service behind it, sorted."""
+    candidates: tuple[str, ...]
+    """Node names, best first.  The owner is the first that is reachable."""
+    interfaces: tuple[str, ...] | None = None
+    """Names of the interfaces to answer on; None means all that qualify."""
+
+
+class Orders(_Message):
+    """The standing orders, whole."""
+
+    generation: int
+    """Grows by one with each different plan of one planner; starts above the reflex's own on `Hello`."""
+    vips: tuple[Vip, ...]
+
+
+class Seeds(_Message):
+    """Addresses of the other speakers, as the API knows them; `ip` or `ip:port`."""
+
+    addresses: tuple[str, ...]
+
+
+# -------------------------------------------------------------------------------------------- upwards
+
+
+class Hello(_Message):
+    """The first message to a new planner: who we are and what is in force."""
+
+    protocol: int
+    node: str
+    generation: int
+    """Generation of the orders in force; 0 when none came yet."""
+    membership: bool
+    """False when memberlist is disabled: every candidate then counts as reachable."""
+    planner_starts: int
+    """How many planners this reflex has started, this one included."""
+
+
+class MemberView(msgspec.Struct, frozen=True):
+    name: str
+    address: str
+    port: int
+    state: str
+    """alive, suspect, dead or left (SWIM's opinion)."""
+    reachable: bool
+    """The watchers' opinion; an unreachable member announces nothing."""
+
+
+class Members(_Message):
+    """Snapshot: everybody in the gossip cluster, ourselves included, sorted by name."""
+
+    members: tuple[MemberView, ...]
+    joined: bool
+    """True once another member was reached, or the bounded wait for one has passed."""
+
+
+class VipState(msgspec.Struct, frozen=True):
+    address: str
+    owner: str | None
+    """First reachable candidate as this node sees it."""
+    answering: bool
+    """We answer ARP/NDP for it now; also while handing over, when `owner` is already another node."""
+    interfaces: tuple[str, ...]
+    """Where we answer."""
+    missing_interfaces: bool
+    """Ours, but none of the interfaces asked for exists here."""
+    requests_received: int
+    responses_sent: int
+    gratuitous_sent: int
+
+
+class Vips(_Message):
+    """Snapshot: every VIP of the orders in force."""
+
+    generation: int
+    vips: tuple[VipState, ...]
+
+
+class Pulse(_Message):
+    """Snapshot: how the reflex is, at most once a second."""
+
+    uptime: float
+    loop_late_max: float
+    """Worst lateness of the loop since the last pulse, seconds."""
+    loop_late_p99: float
+    health: int
+    """memberlist's local health score; 0 is healthy."""
+    happenings_lost: int
+
+
+class Happened(_Message):
+    """One thing that happened, for logs, events and metrics."""
+
+    at: float
+    """Unix time."""
+    what: str
+    """`took_over`, `handed_over`, `withdrew`, `member_joined`, `member_left`, `member_unreachable`,
+    `member_reachable`, `interface_added`, `interface_removed`, `conflict`, `name_conflict`, ..."""
+    subject: str
+    """The address or the member's name it happened to."""
+    why: str = ""
+
+
+Down: TypeAlias = Orders | Seeds
+Up: TypeAlias = Hello | Members | Vips | Pulse | Happened
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Down | Up] = msgspec.msgpack.Decoder(Down | Up)
+
+
+def encode(message: Down | Up) -> bytes:
+    """A frame, length included.  Raises BadOrder when it would exceed `MAX_FRAME`."""
+    body = _encoder.encode(message)
+    if len(body) > MAX_FRAME:
+        raise BadOrder(f"{len(body)} octets in one message, at most {MAX_FRAME} allowed")
+    return _LENGTH.pack(len(body)) + body
+
+
+def frame_length(header: bytes) -> int:
+    """Octets of the body behind a header of `HEADER` octets.  Raises BadOrder."""
+    if len(header) != HEADER:
+        raise BadOrder(f"header of {len(header)} octets, need {HEADER}")
+    (length,) = _LENGTH.unpack(header)
+    if not 0 < length <= MAX_FRAME:
+        raise BadOrder(f"frame of {length} octets, at most {MAX_FRAME} allowed")
+    return int(length)
+
+
+def decode(body: bytes) -> Down | Up:
+    """The message in a frame's body.  Raises BadOrder, and nothing else, whatever the bytes."""
+    try:
+        return _decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
+        raise BadOrder(str(problem)) from None
