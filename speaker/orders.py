@@ -55,7 +55,7 @@ class Vip(msgspec.Struct, frozen=True):
     """Names of the interfaces to answer on; None means all that qualify."""
 
 
-class Orders(_Message):
+class Orders(_Message, frozen=True):
     """The standing orders, whole."""
 
     generation: int
@@ -63,7 +63,7 @@ class Orders(_Message):
     vips: tuple[Vip, ...]
 
 
-class Seeds(_Message):
+class Seeds(_Message, frozen=True):
     """Addresses of the other speakers, as the API knows them; `ip` or `ip:port`."""
 
     addresses: tuple[str, ...]
@@ -72,7 +72,7 @@ class Seeds(_Message):
 # -------------------------------------------------------------------------------------------- upwards
 
 
-class Hello(_Message):
+class Hello(_Message, frozen=True):
     """The first message to a new planner: who we are and what is in force."""
 
     protocol: int
@@ -95,7 +95,7 @@ class MemberView(msgspec.Struct, frozen=True):
     """The watchers' opinion; an unreachable member announces nothing."""
 
 
-class Members(_Message):
+class Members(_Message, frozen=True):
     """Snapshot: everybody in the gossip cluster, ourselves included, sorted by name."""
 
     members: tuple[MemberView, ...]
@@ -118,14 +118,14 @@ class VipState(msgspec.Struct, frozen=True):
     gratuitous_sent: int
 
 
-class Vips(_Message):
+class Vips(_Message, frozen=True):
     """Snapshot: every VIP of the orders in force."""
 
     generation: int
     vips: tuple[VipState, ...]
 
 
-class Pulse(_Message):
+class Pulse(_Message, frozen=True):
     """Snapshot: how the reflex is, at most once a second."""
 
     uptime: float
@@ -137,7 +137,7 @@ class Pulse(_Message):
     happenings_lost: int
 
 
-class Happened(_Message):
+class Happened(_Message, frozen=True):
     """One thing that happened, for logs, events and metrics."""
 
     at: float
