@@ -1,0 +1,122 @@
+"""L2Advertisement: which addresses are announced by ARP and NDP, by which nodes, on which interfaces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from crier.kube.model import wire
+from crier.kube.model.errors import ConfigError
+from crier.kube.model.pool import Pool
+from crier.kube.model.selector import Selector, SelectorWire, any_matches, duplicates, parse_selectors
+from crier.kube.model.wire import NO_LABELS, MetaWire
+
+
+class _SpecWire(msgspec.Struct, frozen=True, rename="camel"):
+    ip_address_pools: tuple[str, ...] | None = msgspec.field(default=None, name="ipAddressPools")
+    ip_address_pool_selectors: tuple[SelectorWire, ...] | None = msgspec.field(
+        default=None, name="ipAddressPoolSelectors"
+    )
+    node_selectors: tuple[SelectorWire, ...] | None = None
+    interfaces: tuple[str, ...] | None = None
+    service_selectors: tuple[SelectorWire, ...] | None = None
+
+
+class _AdvertisementWire(msgspec.Struct, frozen=True):
+    metadata: MetaWire
+    spec: _SpecWire | None = None
+
+
+_DECODER: Final = msgspec.json.Decoder(_AdvertisementWire)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class L2AdvertisementObject:
+    """An L2Advertisement as it stands in the API: of the right shape, but not checked yet."""
+
+    namespace: str
+    name: str
+    uid: str = ""
+    labels: Mapping[str, str] = field(default=NO_LABELS)
+    spec: _SpecWire
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    @classmethod
+    def decode(cls, data: bytes) -> L2AdvertisementObject:
+        """Raises `DecodeError`."""
+        found = wire.decode(_DECODER, data)
+        meta = wire.named(found.metadata, namespaced=True)
+        return cls(
+            namespace=meta.namespace or "",
+            name=meta.name,
+            uid=meta.uid or "",
+            labels=meta.labels or NO_LABELS,
+            spec=found.spec or _SpecWire(),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class L2Advertisement:
+    """A checked L2Advertisement.  An empty list always means "all"."""
+
+    name: str
+    pools: tuple[str, ...] = ()
+    """Names; a name of no pool selects nothing."""
+    pool_selectors: tuple[Selector, ...] = ()
+    node_selectors: tuple[Selector, ...] = ()
+    interfaces: tuple[str, ...] = ()
+    """Exact names."""
+    service_selectors: tuple[Selector, ...] = ()
+
+    def selects_pool(self, pool: Pool) -> bool:
+        """By name or by label; naming neither selects every pool."""
+        if not self.pools and not self.pool_selectors:
+            return True
+        return pool.name in self.pools or any(
+            selector.matches(pool.labels) for selector in self.pool_selectors
+        )
+
+    def selects_node(self, labels: Mapping[str, str]) -> bool:
+        return any_matches(self.node_selectors, labels)
+
+    def selects_service(self, labels: Mapping[str, str]) -> bool:
+        return any_matches(self.service_selectors, labels)
+
+
+def parse_l2_advertisements(objects: Iterable[L2AdvertisementObject]) -> tuple[L2Advertisement, ...]:
+    """Check all L2Advertisements; the result is sorted by name.
+
+    Raises:
+        ConfigError: with every fault of every one.
+    """
+    problems: list[str] = []
+    ordered = sorted(objects, key=lambda thing: thing.name)
+    advertisements = tuple(_parse(thing, problems) for thing in ordered)
+    if problems:
+        raise ConfigError(problems)
+    return advertisements
+
+
+def _parse(thing: L2AdvertisementObject, problems: list[str]) -> L2Advertisement:
+    spec, path = thing.spec, f"{thing.name}: spec"
+    pools = spec.ip_address_pools or ()
+    problems.extend(
+        f"{path}.ipAddressPools: duplicate definition of ipAddressPools {twice!r}"
+        for twice in duplicates(pools)
+    )
+    return L2Advertisement(
+        name=thing.name,
+        pools=pools,
+        pool_selectors=parse_selectors(
+            spec.ip_address_pool_selectors, f"{path}.ipAddressPoolSelectors", problems
+        ),
+        node_selectors=parse_selectors(spec.node_selectors, f"{path}.nodeSelectors", problems),
+        interfaces=tuple(dict.fromkeys(spec.interfaces or ())),
+        service_selectors=parse_selectors(spec.service_selectors, f"{path}.serviceSelectors", problems),
+    )

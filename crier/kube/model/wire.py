@@ -1,0 +1,90 @@
+"""From an object's JSON to a typed structure: what every kind's `decode` is made of.
+
+The structures name only the fields we use; msgspec skips the rest without building it.  A field that the API
+may leave out or send as null is optional here, and gets its meaning in the record made from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, TypeVar
+
+import msgspec
+
+from crier.kube.model.errors import DecodeError
+
+MAX_OBJECT: Final = 8 * 1024 * 1024
+"""Octets of one object.  etcd takes 1.5 MiB by default; JSON can be some times larger than what is stored."""
+
+NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
+
+T = TypeVar("T")
+
+
+class OwnerWire(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    kind: str = ""
+    name: str = ""
+    uid: str = ""
+
+
+class MetaWire(msgspec.Struct, frozen=True, rename="camel"):
+    """ObjectMeta, as far as we read it."""
+
+    name: str = ""
+    namespace: str | None = None
+    uid: str | None = None
+    resource_version: str | None = None
+    generation: int | None = None
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    owner_references: tuple[OwnerWire, ...] | None = None
+    deletion_timestamp: str | None = None
+
+
+class ObjectWire(msgspec.Struct, frozen=True):
+    """Any object, when only its name matters."""
+
+    metadata: MetaWire
+
+
+def decode(decoder: msgspec.json.Decoder[T], data: bytes | bytearray | memoryview | msgspec.Raw) -> T:
+    """Decode one object.
+
+    Raises:
+        DecodeError: on anything but JSON of the decoder's type within `MAX_OBJECT`.
+    """
+    size = memoryview(data).nbytes
+    if size > MAX_OBJECT:
+        raise DecodeError(f"an object of {size} octets; at most {MAX_OBJECT} are read")
+    try:
+        return decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
+        raise DecodeError(str(problem)) from None
+    except RecursionError:
+        raise DecodeError("nested too deeply") from None
+
+
+_OBJECT: Final = msgspec.json.Decoder(ObjectWire)
+
+
+def decode_meta(data: bytes | bytearray | memoryview | msgspec.Raw) -> MetaWire:
+    """The metadata of an object of any kind.  Raises `DecodeError`, also when it has no name."""
+    meta = decode(_OBJECT, data).metadata
+    if not meta.name:
+        raise DecodeError("metadata.name is missing")
+    return meta
+
+
+def object_key(namespace: str | None, name: str) -> str:
+    """`namespace/name`, or `name` alone for what lives in no namespace."""
+    return f"{namespace}/{name}" if namespace else name
+
+
+def named(meta: MetaWire, *, namespaced: bool) -> MetaWire:
+    """The same metadata, once it is sure that the object has the names its kind must have."""
+    if not meta.name:
+        raise DecodeError("metadata.name is missing")
+    if namespaced and not meta.namespace:
+        raise DecodeError("metadata.namespace is missing")
+    return meta
