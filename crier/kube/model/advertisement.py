@@ -11,8 +11,20 @@ import msgspec
 from crier.kube.model import wire
 from crier.kube.model.errors import ConfigError
 from crier.kube.model.pool import Pool
-from crier.kube.model.selector import Selector, SelectorWire, any_matches, duplicates, parse_selectors
+from crier.kube.model.selector import (
+    Selector,
+    SelectorWire,
+    any_matches,
+    duplicates,
+    parse_selector,
+    parse_selectors,
+)
 from crier.kube.model.wire import NO_LABELS, MetaWire
+
+
+class _PreferredWire(msgspec.Struct, frozen=True):
+    weight: int = 0
+    preference: SelectorWire | None = None
 
 
 class _SpecWire(msgspec.Struct, frozen=True, rename="camel"):
@@ -21,6 +33,7 @@ class _SpecWire(msgspec.Struct, frozen=True, rename="camel"):
         default=None, name="ipAddressPoolSelectors"
     )
     node_selectors: tuple[SelectorWire, ...] | None = None
+    preferred_node_selectors: tuple[_PreferredWire, ...] | None = None
     interfaces: tuple[str, ...] | None = None
     service_selectors: tuple[SelectorWire, ...] | None = None
 
@@ -61,6 +74,15 @@ class L2AdvertisementObject:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Nodes that should rather announce than others, if they can."""
+
+    weight: int
+    """1..100; the weights of all preferences a node meets are added."""
+    selector: Selector
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class L2Advertisement:
     """A checked L2Advertisement.  An empty list always means "all"."""
@@ -73,6 +95,8 @@ class L2Advertisement:
     interfaces: tuple[str, ...] = ()
     """Exact names."""
     service_selectors: tuple[Selector, ...] = ()
+    preferred: tuple[Preference, ...] = ()
+    """Only among the nodes the advertisement selects."""
 
     def selects_pool(self, pool: Pool) -> bool:
         """By name or by label; naming neither selects every pool."""
@@ -119,4 +143,16 @@ def _parse(thing: L2AdvertisementObject, problems: list[str]) -> L2Advertisement
         node_selectors=parse_selectors(spec.node_selectors, f"{path}.nodeSelectors", problems),
         interfaces=tuple(dict.fromkeys(spec.interfaces or ())),
         service_selectors=parse_selectors(spec.service_selectors, f"{path}.serviceSelectors", problems),
+        preferred=tuple(
+            _parse_preference(found, f"{path}.preferredNodeSelectors[{index}]", problems)
+            for index, found in enumerate(spec.preferred_node_selectors or ())
+        ),
+    )
+
+
+def _parse_preference(found: _PreferredWire, path: str, problems: list[str]) -> Preference:
+    if not 1 <= found.weight <= 100:
+        problems.append(f"{path}.weight: {found.weight} is not in 1..100")
+    return Preference(
+        found.weight, parse_selector(found.preference or SelectorWire(), f"{path}.preference", problems)
     )

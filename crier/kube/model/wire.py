@@ -6,8 +6,7 @@ may leave out or send as null is optional here, and gets its meaning in the reco
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Iterator, Mapping
 from typing import Final, TypeVar
 
 import msgspec
@@ -17,7 +16,24 @@ from crier.kube.model.errors import DecodeError
 MAX_OBJECT: Final = 8 * 1024 * 1024
 """Octets of one object.  etcd takes 1.5 MiB by default; JSON can be some times larger than what is stored."""
 
-NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
+
+class _NoLabels(Mapping[str, str]):
+    """Empty for ever.  Hashable, as a dataclass wants its defaults; a mapping proxy is that only from 3.12."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    def __getitem__(self, key: str) -> str:
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+
+NO_LABELS: Final[Mapping[str, str]] = _NoLabels()
 
 T = TypeVar("T")
 
