@@ -67,6 +67,12 @@ _LEVEL_NAMES: Final = {
     logging.ERROR: "error",
     logging.CRITICAL: "error",
 }
+_RECORD_NAMES: Final = {
+    *vars(logging.LogRecord("", 0, "", 0, "", None, None)),
+    "message",
+    "asctime",
+    "taskName",
+}
 _ADDRESSES: Final = (IPv4Address, IPv6Address, IPv4Network, IPv6Network, IPv4Interface, IPv6Interface)
 
 
@@ -116,8 +122,8 @@ def encode(record: logging.LogRecord) -> bytes:
         "level": _LEVEL_NAMES.get(record.levelno, "info"),
         "caller": f"{record.filename}:{record.lineno}",
     }
-    fields = getattr(record, _FIELDS, None)
-    if isinstance(fields, Mapping):
+    fields = _fields(record)
+    if fields is not None:
         line["event"] = _text(str(record.msg))
         for name, value in fields.items():
             # a caller's field never hides the line's own
@@ -137,6 +143,15 @@ def encode(record: logging.LogRecord) -> bytes:
     if len(encoded) >= MAX_LINE:  # escapes can swell it sixfold
         encoded = msgspec.json.encode({"ts": line["ts"], "level": line["level"], "event": "line_too_long"})
     return encoded + b"\n"
+
+
+def _fields(record: logging.LogRecord) -> Mapping[str, object] | None:
+    """What was logged as an event with fields, by our `Logger` or by `extra=`; None for a sentence."""
+    ours = getattr(record, _FIELDS, None)
+    if isinstance(ours, Mapping):
+        return ours
+    extra = {name: value for name, value in vars(record).items() if name not in _RECORD_NAMES}
+    return extra if extra and not record.args else None
 
 
 def plain(value: object, depth: int = 0) -> object:

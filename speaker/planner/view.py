@@ -1,0 +1,110 @@
+"""The cluster as one immutable value: what the plan is made from, and nothing else.
+
+A `View` holds the configuration *in force*, which is not always the newest: configuration that cannot be used
+is refused as a whole and the last good one stays (`adopt`), so a typing error never takes an address away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from crier.kube.model.addresses import Address, parse_address
+from crier.kube.model.advertisement import (
+    L2Advertisement,
+    L2AdvertisementObject,
+    parse_l2_advertisements,
+)
+from crier.kube.model.endpoints import EndpointSlice
+from crier.kube.model.errors import ConfigError
+from crier.kube.model.node import Node
+from crier.kube.model.pool import Pool, PoolIndex, PoolObject, parse_pools
+from crier.kube.model.service import Service
+
+NO_ADVERTISEMENTS: Final[tuple[L2Advertisement, ...]] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Configuration:
+    """Pools and advertisements that were checked together.  Compared by identity: a new one is a new one."""
+
+    pools: PoolIndex
+    attached: Mapping[str, tuple[L2Advertisement, ...]]
+    """Pool name to the advertisements that select it, by name of the advertisement."""
+
+    @classmethod
+    def of(cls, pools: Iterable[Pool], advertisements: Iterable[L2Advertisement]) -> Configuration:
+        index, ads = PoolIndex(pools), tuple(advertisements)
+        return cls(
+            index,
+            {name: tuple(ad for ad in ads if ad.selects_pool(pool)) for name, pool in index.pools.items()},
+        )
+
+    @classmethod
+    def parse(
+        cls, pools: Iterable[PoolObject], advertisements: Iterable[L2AdvertisementObject]
+    ) -> Configuration:
+        """Raises ConfigError with every problem of every object."""
+        problems: list[str] = []
+        checked: tuple[Pool, ...] = ()
+        ads = NO_ADVERTISEMENTS
+        try:
+            checked = parse_pools(pools)
+        except ConfigError as problem:
+            problems += problem.problems
+        try:
+            ads = parse_l2_advertisements(advertisements)
+        except ConfigError as problem:
+            problems += problem.problems
+        if problems:
+            raise ConfigError(problems)
+        return cls.of(checked, ads)
+
+    def advertisements(self, pool: Pool, service: Service) -> tuple[L2Advertisement, ...]:
+        """Those that are attached to the pool and select the service."""
+        return tuple(ad for ad in self.attached.get(pool.name, ()) if ad.selects_service(service.labels))
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    services: Mapping[str, Service]
+    """By `namespace/name`."""
+    slices: Mapping[str, tuple[EndpointSlice, ...]]
+    """By `namespace/name` of the service."""
+    nodes: Mapping[str, Node]
+    configuration: Configuration | None = field(default=None)
+    """None until there was one that could be used."""
+
+
+def by_service(slices: Iterable[EndpointSlice]) -> dict[str, tuple[EndpointSlice, ...]]:
+    """The slices of each service, by name of the slice."""
+    grouped: dict[str, list[EndpointSlice]] = {}
+    for each in slices:
+        if each.service_key:
+            grouped.setdefault(each.service_key, []).append(each)
+    return {key: tuple(sorted(some, key=lambda each: each.name)) for key, some in grouped.items()}
+
+
+def addresses(service: Service) -> tuple[Address, ...] | None:
+    """The service's addresses, in the order of its status.  None when one of them is no address."""
+    try:
+        return tuple(parse_address(text) for text in service.ingress_ips)
+    except ValueError:
+        return None
+
+
+def stranded(candidate: Configuration, announced: Iterable[Service]) -> str:
+    """Why a configuration must wait: a service that is announced has addresses outside of its pools.
+
+    MetalLB's rule: the controller moves the service first, and until it has, the addresses keep answering.
+    "" when nothing stands in the way.
+    """
+    for service in sorted(announced, key=lambda each: each.key):
+        ips = addresses(service)
+        if ips and candidate.pools.locate_all(ips) is None:
+            shown = ", ".join(str(ip) for ip in ips)
+            return (
+                f"service {service.key!r} has not moved yet: {shown} is in no pool of the new configuration"
+            )
+    return ""
