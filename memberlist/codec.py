@@ -1,0 +1,180 @@
+"""Messages <-> octets: one type octet and one struct in MessagePack (`layout`).
+
+Each message has one `Layout`, and both directions are read off it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from memberlist.errors import DecodeError
+from memberlist.layout import (
+    ADDRESS,
+    BOOL,
+    META,
+    OCTETS,
+    STATE_VERSIONS,
+    TEXT,
+    U8,
+    U16,
+    U32,
+    VERSIONS,
+    Field,
+    Layout,
+    signed,
+)
+from memberlist.messages import (
+    Ack,
+    Alive,
+    Dead,
+    Error,
+    IndirectPing,
+    MessageType,
+    Nack,
+    PacketMessage,
+    Ping,
+    PushNodeState,
+    Suspect,
+    User,
+)
+
+MAX_NODES: Final = 1_048_576
+"""Nodes in one push/pull."""
+
+MAX_USER_STATE: Final = 20 * 1024 * 1024
+"""Octets of the application's state in a push/pull, and of a user message on a stream."""
+
+_SOURCE = (
+    Field("SourceAddr", "source_addr", ADDRESS, omitted_when_empty=True),
+    Field("SourcePort", "source_port", U16, omitted_when_empty=True),
+    Field("SourceNode", "source_node", TEXT, omitted_when_empty=True),
+)
+_ACCUSATION = (
+    Field("Incarnation", "incarnation", U32),
+    Field("Node", "node", TEXT),
+    Field("From", "sender", TEXT),
+)
+
+PING: Final = Layout(Ping, Field("SeqNo", "seq_no", U32), Field("Node", "node", TEXT), *_SOURCE)
+INDIRECT_PING: Final = Layout(
+    IndirectPing,
+    Field("SeqNo", "seq_no", U32),
+    Field("Target", "target", ADDRESS),
+    Field("Port", "port", U16),
+    Field("Node", "node", TEXT),
+    Field("Nack", "nack", BOOL),
+    *_SOURCE,
+)
+ACK: Final = Layout(Ack, Field("SeqNo", "seq_no", U32), Field("Payload", "payload", OCTETS))
+NACK: Final = Layout(Nack, Field("SeqNo", "seq_no", U32))
+SUSPECT: Final = Layout(Suspect, *_ACCUSATION)
+DEAD: Final = Layout(Dead, *_ACCUSATION)
+ALIVE: Final = Layout(
+    Alive,
+    Field("Incarnation", "incarnation", U32),
+    Field("Node", "node", TEXT),
+    Field("Addr", "addr", ADDRESS),
+    Field("Port", "port", U16),
+    Field("Meta", "meta", META),
+    Field("Vsn", "vsn", VERSIONS),
+)
+ERROR: Final = Layout(Error, Field("Error", "error", TEXT))
+
+
+def _node_state(
+    name: str, addr: bytes, port: int, meta: bytes | None, incarnation: int, state: int, vsn: bytes
+) -> PushNodeState:
+    return PushNodeState(name, addr, port, incarnation, state, meta, vsn)
+
+
+NODE_STATE: Final = Layout(
+    _node_state,
+    Field("Name", "name", TEXT),
+    Field("Addr", "addr", ADDRESS),
+    Field("Port", "port", U16),
+    Field("Meta", "meta", META),
+    Field("Incarnation", "incarnation", U32),
+    Field("State", "state", signed()),
+    Field("Vsn", "vsn", STATE_VERSIONS),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PushPullHeader:
+    """What opens a push/pull: so many nodes and so many octets of the application's state follow."""
+
+    nodes: int
+    user_state_length: int
+    join: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UserHeader:
+    """What opens a user message on a stream."""
+
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Compressed:
+    algorithm: int
+    """0 is LZW; there is no other."""
+    data: bytes | None
+
+
+PUSH_PULL_HEADER: Final = Layout(
+    PushPullHeader,
+    Field("Nodes", "nodes", signed(0, MAX_NODES)),
+    Field("UserStateLen", "user_state_length", signed(0, MAX_USER_STATE)),
+    Field("Join", "join", BOOL),
+)
+USER_HEADER: Final = Layout(UserHeader, Field("UserMsgLen", "length", signed(0, MAX_USER_STATE)))
+COMPRESSED: Final = Layout(Compressed, Field("Algo", "algorithm", U8), Field("Buf", "data", OCTETS))
+
+_PACKET_LAYOUTS: Final[dict[int, Layout[Any]]] = {
+    MessageType.PING: PING,
+    MessageType.INDIRECT_PING: INDIRECT_PING,
+    MessageType.ACK: ACK,
+    MessageType.NACK: NACK,
+    MessageType.SUSPECT: SUSPECT,
+    MessageType.ALIVE: ALIVE,
+    MessageType.DEAD: DEAD,
+}
+_PACKET_TYPES: Final[dict[type, tuple[bytes, Layout[Any]]]] = {
+    Ping: (b"\x00", PING),
+    IndirectPing: (b"\x01", INDIRECT_PING),
+    Ack: (b"\x02", ACK),
+    Nack: (b"\x0b", NACK),
+    Suspect: (b"\x03", SUSPECT),
+    Alive: (b"\x04", ALIVE),
+    Dead: (b"\x05", DEAD),
+}
+
+
+def encode(message: PacketMessage) -> bytes:
+    """The type octet and the body, as they stand in a datagram without any layer.
+
+    Raises ValueError, naming the field, for a message that must not be sent: a number outside its width,
+    meta data over 512 octets, an address of a strange size, versions that would crash a Go peer.
+    """
+    if type(message) is User:
+        return b"\x08" + message.payload
+    kind, layout = _PACKET_TYPES[type(message)]
+    return kind + layout.encode(message)
+
+
+def decode(data: bytes) -> PacketMessage:
+    """One message without any layer.  Raises DecodeError, and nothing else, whatever the octets."""
+    if not data:
+        raise DecodeError("no message type")
+    layout = _PACKET_LAYOUTS.get(data[0])
+    if layout is None:
+        if data[0] == MessageType.USER:
+            return User(data[1:])
+        raise DecodeError(f"message type {data[0]} has no place in a packet")
+    try:
+        message: PacketMessage = layout.decode(data[1:])
+    except DecodeError as problem:
+        raise DecodeError(f"{MessageType(data[0]).name}: {problem}") from None
+    return message
