@@ -1,0 +1,158 @@
+"""Adj-RIB-Out of one peer: what is wanted, what was sent, and the fewest UPDATEs between the two.
+
+Nothing is queued.  Changes only mark prefixes; messages are made when the socket can take them, from what is
+wanted at that moment.  A peer that reads slowly therefore costs no memory and gets the newest state, not the
+history.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from bgp_lite.attributes import Dialect, Path, encode_next_hop, encode_path, encode_raw
+from bgp_lite.messages import Update
+from bgp_lite.prefix import Family, Prefix
+from bgp_lite.wire import HEADER, MAX_MESSAGE, encode, frame_update, reach, unreach
+
+# marker..type, withdrawn routes length, path attributes length
+_EMPTY_UPDATE = HEADER + 4
+# MP_UNREACH: flags, type, 2-octet length, AFI, SAFI; MP_REACH: the next hop's length and a reserved octet too
+_UNREACH_HEAD, _REACH_HEAD = 7, 9
+
+
+@dataclass(slots=True)
+class Outlet:
+    """How messages must look for the session at hand."""
+
+    dialect: Dialect
+    next_hops: Mapping[Family, bytes]
+    """The session's own next hop per family; families without one are not announced."""
+    families: frozenset[Family]
+    """Negotiated."""
+    max_message: int = MAX_MESSAGE
+
+
+@dataclass(slots=True)
+class AdjRibOut:
+    wanted: dict[Prefix, Path] = field(default_factory=dict)
+    sent: dict[Prefix, Path] = field(default_factory=dict)
+    _changed: dict[Prefix, None] = field(default_factory=dict)
+    _end_of_rib_due: set[Family] = field(default_factory=set)
+
+    def announce(self, prefix: Prefix, path: Path) -> None:
+        self.wanted[prefix] = path
+        self._mark(prefix)
+
+    def withdraw(self, prefix: Prefix) -> None:
+        if self.wanted.pop(prefix, None) is not None:
+            self._mark(prefix)
+
+    def replace(self, wanted: Mapping[Prefix, Path]) -> None:
+        """Make this the whole wanted set."""
+        for prefix in self.wanted.keys() - wanted.keys():
+            self.withdraw(prefix)
+        for prefix, path in wanted.items():
+            if self.wanted.get(prefix) != path:
+                self.announce(prefix, path)
+
+    def session_up(self, families: Iterable[Family]) -> None:
+        """A session begins: the peer knows nothing, waits for an end-of-RIB per family (RFC 4724 §4.1)."""
+        self.sent.clear()
+        self._changed = dict.fromkeys(self.wanted)
+        self._end_of_rib_due = set(families)
+
+    def refresh(self, family: Family) -> None:
+        """The peer asked for everything again (RFC 2918)."""
+        for prefix in [prefix for prefix in self.sent if prefix.family is family]:
+            del self.sent[prefix]
+        self._changed.update((prefix, None) for prefix in self.wanted if prefix.family is family)
+
+    @property
+    def pending(self) -> bool:
+        return bool(self._changed or self._end_of_rib_due)
+
+    def messages(self, outlet: Outlet) -> Iterator[bytes]:
+        """UPDATEs that bring the peer up to date, withdrawals first, then end-of-RIB where it is due.
+
+        Lazy: what is not taken is not marked as sent.  Changes made meanwhile are left for the next call.
+        """
+        changed, self._changed = self._changed, {}
+        try:
+            yield from self._withdrawals(changed, outlet)
+            yield from self._announcements(changed, outlet)
+        finally:
+            # Whatever was not taken stays due, in front of what changed since.
+            self._changed = {**changed, **self._changed}
+        for family in sorted(self._end_of_rib_due):
+            self._end_of_rib_due.discard(family)
+            if family in outlet.families:
+                yield encode(Update(end_of_rib=family))
+
+    def _mark(self, prefix: Prefix) -> None:
+        if self.sent.get(prefix) == self.wanted.get(prefix):
+            self._changed.pop(prefix, None)  # there and back again before anybody was told
+        else:
+            self._changed[prefix] = None
+
+    def _withdrawals(self, changed: dict[Prefix, None], outlet: Outlet) -> Iterator[bytes]:
+        for family in sorted(outlet.families):
+            gone = [p for p in changed if p.family is family and p not in self.wanted and p in self.sent]
+            overhead = _EMPTY_UPDATE + (_UNREACH_HEAD if family is Family.IPV6 else 0)
+            for batch, nlri in _packed(gone, outlet.max_message - overhead):
+                for prefix in batch:
+                    self.sent.pop(prefix, None)
+                    changed.pop(prefix, None)
+                if family is Family.IPV4:
+                    yield frame_update(struct.pack("!H", len(nlri)) + nlri + b"\0\0")
+                else:
+                    attributes = encode_raw(unreach(family, nlri))
+                    yield frame_update(b"\0\0" + struct.pack("!H", len(attributes)) + attributes)
+
+    def _announcements(self, changed: dict[Prefix, None], outlet: Outlet) -> Iterator[bytes]:
+        groups: dict[tuple[Family, Path], list[Prefix]] = {}
+        for prefix in list(changed):
+            path = self.wanted.get(prefix)
+            announceable = prefix.family in outlet.families and (
+                path is not None and (path.next_hop or prefix.family in outlet.next_hops)
+            )
+            if path is None or not announceable:
+                del changed[prefix]  # never sent in this session, nothing to take back
+            else:
+                groups.setdefault((prefix.family, path), []).append(prefix)
+        for (family, path), prefixes in groups.items():
+            before, after = encode_path(path, outlet.dialect)
+            next_hop = path.next_hop or outlet.next_hops[family]
+            classic = family is Family.IPV4 and len(next_hop) == 4
+            if classic:
+                fixed = before + encode_next_hop(next_hop) + after
+                room = outlet.max_message - _EMPTY_UPDATE - len(fixed)
+            else:
+                fixed = before + after
+                room = outlet.max_message - _EMPTY_UPDATE - len(fixed) - _REACH_HEAD - len(next_hop)
+            for batch, nlri in _packed(prefixes, room):
+                for prefix in batch:
+                    self.sent[prefix] = path
+                    changed.pop(prefix, None)
+                if classic:
+                    yield frame_update(b"\0\0" + struct.pack("!H", len(fixed)) + fixed + nlri)
+                else:
+                    # RFC 7606 §5.1: MP_REACH comes first, so that a receiver finds it whatever follows.
+                    attributes = encode_raw(reach(family, next_hop, nlri)) + fixed
+                    yield frame_update(b"\0\0" + struct.pack("!H", len(attributes)) + attributes)
+
+
+def _packed(prefixes: list[Prefix], room: int) -> Iterator[tuple[list[Prefix], bytes]]:
+    """Batches of prefixes whose NLRI fit into `room` octets, in sorted order."""
+    prefixes.sort()
+    start = used = 0
+    for index, (_, nlri) in enumerate(prefixes):
+        if used + len(nlri) > room:
+            batch = prefixes[start:index]
+            yield batch, b"".join([each for _, each in batch])
+            start, used = index, 0
+        used += len(nlri)
+    if start < len(prefixes):
+        batch = prefixes[start:]
+        yield batch, b"".join([each for _, each in batch])
