@@ -31,14 +31,16 @@ its own.  The largest honest array is the meta data as integers (512).
 
 MAX_META: Final = 512
 
-_U8, _U16, _U32 = 0xFF, 0xFFFF, 0xFFFF_FFFF
+MAX_U8: Final = 0xFF
+MAX_U16: Final = 0xFFFF
+MAX_U32: Final = 0xFFFF_FFFF
 _INT_MIN, _INT_MAX = -(1 << 63), (1 << 63) - 1
 
-_pack: Final[Callable[[object], bytes]] = msgpack.Packer(use_bin_type=False).pack
+pack: Final[Callable[[object], bytes]] = msgpack.Packer(use_bin_type=False).pack
 _EXTENSION: Final = object()
 
 
-def _unpack(body: bytes, limit: int = MAX_BODY) -> object:
+def unpack(body: bytes, limit: int = MAX_BODY) -> object:
     """One MessagePack object: maps as tuples of pairs, arrays as lists, text and octets as bytes."""
     if len(body) > limit:
         raise DecodeError(f"{len(body)} octets, at most {limit} are read")
@@ -136,7 +138,7 @@ def _unsigned(maximum: int) -> Kind:
     def encode(value: int) -> bytes:
         if not 0 <= value <= maximum:
             raise ValueError(f"{value} is not within 0..{maximum}")
-        return _pack(value)
+        return pack(value)
 
     def decode(value: object) -> int:
         if value is None:
@@ -157,7 +159,7 @@ def signed(minimum: int = _INT_MIN, maximum: int = _INT_MAX) -> Kind:
         if not minimum <= value <= maximum:
             raise ValueError(f"{value} is not within {minimum}..{maximum}")
         if value <= 127:
-            return _pack(value)
+            return pack(value)
         if value <= 0x7FFF:
             return b"\xd1" + value.to_bytes(2, "big")
         if value <= 0x7FFF_FFFF:
@@ -196,7 +198,7 @@ def _decode_octets(value: object) -> bytes | None:
 
 
 def _encode_text(value: str) -> bytes:
-    return _pack(value.encode("utf-8", "surrogateescape"))
+    return pack(value.encode("utf-8", "surrogateescape"))
 
 
 def _decode_text(value: object) -> str:
@@ -206,7 +208,7 @@ def _decode_text(value: object) -> str:
 
 def _encode_filled(value: bytes) -> bytes:
     """Fields that are never empty on purpose: no octets means Go's nil."""
-    return _pack(value or None)
+    return pack(value or None)
 
 
 def _octets(wrong: Callable[[int], str | None]) -> Kind:
@@ -238,7 +240,7 @@ def _wrong_versions(length: int) -> str | None:
 def _encode_meta(value: bytes | None) -> bytes:
     if value is not None and len(value) > MAX_META:
         raise ValueError(f"{len(value)} octets; at most {MAX_META} are allowed")
-    return _pack(value)
+    return pack(value)
 
 
 def _decode_meta(value: object) -> bytes | None:
@@ -248,12 +250,12 @@ def _decode_meta(value: object) -> bytes | None:
     return meta
 
 
-U8: Final = _unsigned(_U8)
-U16: Final = _unsigned(_U16)
-U32: Final = _unsigned(_U32)
-BOOL: Final = Kind(_pack, _decode_bool)
+U8: Final = _unsigned(MAX_U8)
+U16: Final = _unsigned(MAX_U16)
+U32: Final = _unsigned(MAX_U32)
+BOOL: Final = Kind(pack, _decode_bool)
 TEXT: Final = Kind(_encode_text, _decode_text)
-OCTETS: Final = Kind(_pack, _decode_octets)
+OCTETS: Final = Kind(pack, _decode_octets)
 ADDRESS: Final = _octets(_wrong_address)
 META: Final = Kind(_encode_meta, _decode_meta)
 VERSIONS: Final = _octets(_wrong_versions)
@@ -316,7 +318,11 @@ class Layout(Generic[T]):
         return b"".join(fragments)
 
     def decode(self, body: bytes, limit: int = MAX_BODY) -> T:
-        value = _unpack(body, limit)
+        """The struct in `body`; octets after it are ignored.  Raises DecodeError, which names the field."""
+        return self.build(unpack(body, limit))
+
+    def build(self, value: object) -> T:
+        """The struct out of what `unpack` returned."""
         given: list[object]
         if type(value) is tuple:
             try:

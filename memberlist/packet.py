@@ -36,6 +36,8 @@ MAX_DEPTH: Final = 16
 MAX_COMMANDS: Final = 4096
 """Messages and layers in one datagram, so that a small one that inflates well cannot keep us busy."""
 
+_COMPOUND: Final = int(MessageType.COMPOUND)
+_COMPRESS: Final = int(MessageType.COMPRESS)
 _CHECKSUM: Final = struct.Struct("!BI")
 _USELESS_TO_COMPRESS: Final = 24
 """Up to here even a text of equal octets grows: 13 octets of frame, nine bits for each of nine codes."""
@@ -158,44 +160,46 @@ class Wire:
         return rest
 
 
-@dataclass(slots=True)
 class Opened:
     """What was in a datagram."""
 
-    messages: list[PacketMessage] = field(default_factory=list)
-    layers: list[str] = field(default_factory=list)
-    """From the outside: label, encrypt, crc, compress, compound."""
-    problems: list[str] = field(default_factory=list)
-    """Why each part that was dropped was dropped."""
-    inflated: int = 0
-    commands: int = 0
+    __slots__ = ("_commands", "_inflated", "layers", "messages", "problems")
+
+    def __init__(self) -> None:
+        self.messages: list[PacketMessage] = []
+        self.layers: list[str] = []
+        """From the outside: label, encrypt, crc, compress, compound."""
+        self.problems: list[str] = []
+        """Why each part that was dropped was dropped."""
+        self._commands = 0
+        self._inflated = 0
 
     def take(self, data: bytes, depth: int) -> None:
         """Read one command, however deep; raises DecodeError when not a part but all of it is lost."""
-        self.commands += 1
-        if self.commands > MAX_COMMANDS:
+        self._commands += 1
+        if self._commands > MAX_COMMANDS:
             raise DecodeError(f"more than {MAX_COMMANDS} messages in one packet")
         kind = data[0] if data else -1
-        if kind == MessageType.COMPOUND:
+        if kind == _COMPOUND:
             self.layers.append("compound")
             self._take_compound(data, _deeper(depth))
-        elif kind == MessageType.COMPRESS:
+        elif kind == _COMPRESS:
             self.layers.append("compress")
-            data = inflate(data[1:], MAX_INFLATED - self.inflated)
-            self.inflated += len(data)
+            data = inflate(data[1:], MAX_INFLATED - self._inflated)
+            self._inflated += len(data)
             self.take(data, _deeper(depth))
         else:
             self.messages.append(codec.decode(data))
 
     def _take_compound(self, data: bytes, depth: int) -> None:
-        for part in parts_of(data[1:]):
-            if part is None:
-                self.problems.append("compound: a part is cut off")
-                continue
+        parts, lost = parts_of(data)
+        if lost:
+            self.problems.append(f"compound: {lost} parts are cut off")
+        for part in parts:
             try:
                 self.take(part, depth)
             except DecodeError as problem:
-                if self.commands > MAX_COMMANDS:
+                if self._commands > MAX_COMMANDS:
                     raise
                 self.problems.append(str(problem))
 
@@ -245,24 +249,25 @@ def split(parts: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
         yield parts[start : start + MAX_PARTS]
 
 
-def parts_of(body: bytes) -> Iterator[bytes | None]:
-    """The parts of a compound, None for one that is cut off: it and all after it are lost.
+def parts_of(data: bytes) -> tuple[list[bytes], int]:
+    """The parts of a compound, and how many are lost: one that is cut off and all after it.
 
     Raises DecodeError if not even the lengths are there.
     """
-    if not body:
+    if len(data) < 2:
         raise DecodeError("compound: no number of parts")
-    count = body[0]
-    start = 1 + 2 * count
-    if len(body) < start:
+    count = data[1]
+    start = 2 + 2 * count
+    if len(data) < start:
         raise DecodeError("compound: lengths are cut off")
-    for length in struct.unpack_from(f"!{count}H", body, 1):
+    parts = []
+    for length in struct.unpack_from(f"!{count}H", data, 2):
         end = start + length
-        if end > len(body):
-            yield None
-            return
-        yield body[start:end]
+        if end > len(data):
+            break
+        parts.append(data[start:end])
         start = end
+    return parts, count - len(parts)
 
 
 def deflate(data: bytes) -> bytes:
