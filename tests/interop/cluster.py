@@ -77,9 +77,13 @@ class Cluster:
     fields: dict[str, dict[str, Any]] = field(default_factory=dict)
     number: int = field(default_factory=lambda: next(_numbers))
 
+    def free_host(self) -> str:
+        """An address of the cluster's subnet that no member has."""
+        return f"127.{_block}.{self.number}.{len(self.peers) + 1}"
+
     async def start(self, kind: str, name: str, *, as_name: str | None = None, **fields: Any) -> Peer:
         """Start a member of a kind ("python", "0.5.1", "0.6.0"); `as_name` is its name in the cluster."""
-        host = f"127.{_block}.{self.number}.{len(self.peers) + 1}"
+        host = self.free_host()
         peer = Peer(name, host, PORT, self.programs[kind])
         await peer.open(self.nursery)
         self.peers[name] = peer
