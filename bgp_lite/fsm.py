@@ -42,8 +42,6 @@ class Action(Enum):
     CONFIRM = "check OPEN, send KEEPALIVE"
     ESTABLISH = "session up"
     ALIVE = "restart the hold timer"
-    UPDATE = "count routes, restart the hold timer"
-    REFRESH = "send a family again"
     GO_IDLE = "close"
     RETRY_LATER = "close, set the retry timer"
     CEASE = "send NOTIFICATION cease, close"
@@ -71,9 +69,8 @@ def _stay(state: State, row: Row) -> Row:
 
 def _connected(state: State, expected: Row) -> Row:
     """What holds once there is a connection: everything not expected is an FSM error (RFC 6608)."""
-    unexpected: Row = dict.fromkeys(
-        (_E.OPEN, _E.KEEPALIVE, _E.UPDATE, _E.REFRESH), (_A.UNEXPECTED, _S.ACTIVE)
-    )
+    messages = (_E.OPEN, _E.KEEPALIVE, _E.UPDATE, _E.REFRESH)
+    unexpected: Row = dict.fromkeys(messages, (_A.UNEXPECTED, _S.ACTIVE))
     return {
         **unexpected,
         _E.START: (_A.NOTHING, state),
@@ -121,8 +118,8 @@ TRANSITIONS: Final[dict[State, Row]] = {
         _S.ESTABLISHED,
         {
             _E.KEEPALIVE: (_A.ALIVE, _S.ESTABLISHED),
-            _E.UPDATE: (_A.UPDATE, _S.ESTABLISHED),
-            _E.REFRESH: (_A.REFRESH, _S.ESTABLISHED),
+            _E.UPDATE: (_A.ALIVE, _S.ESTABLISHED),
+            _E.REFRESH: (_A.ALIVE, _S.ESTABLISHED),
         },
     ),
 }
