@@ -123,7 +123,7 @@ table {family} {TABLE} {{
     jump vips
   }}
   chain output {{
-    type nat hook output priority dstnat; policy accept;
+    type nat hook output priority -100; policy accept;
     jump vips
   }}
   chain postrouting {{
