@@ -18,7 +18,7 @@ MAX_OBJECT: Final = 8 * 1024 * 1024
 
 
 class _NoLabels(Mapping[str, str]):
-    """Empty for ever.  Hashable, as a dataclass wants its defaults; a mapping proxy is that only from 3.12."""
+    """Empty for ever.  Hashable, as a dataclass wants its defaults; a mapping proxy is that from 3.12 on."""
 
     __slots__ = ()
     __hash__ = object.__hash__
@@ -55,6 +55,7 @@ class MetaWire(msgspec.Struct, frozen=True, rename="camel"):
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
     owner_references: tuple[OwnerWire, ...] | None = None
+    creation_timestamp: str | None = None
     deletion_timestamp: str | None = None
 
 
