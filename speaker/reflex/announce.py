@@ -1,0 +1,356 @@
+"""Who owns what, what we answer for, what we announce.  A core: orders, members, frames and the time go in,
+effects come out.
+
+*Ownership.* The owner of a VIP is its first candidate that is reachable.  Every speaker with the same orders
+and the same view of the members gets the same owner, without a message.
+
+*Make before break.* Who gains a VIP announces it at once.  Who loses one to another owner keeps answering,
+without announcing, until somebody else's announcement was heard on the wire or `HANDOVER_TIMEOUT` has
+passed.  Who loses one to nobody stops at once.
+
+*Speaking last.* Switches and neighbours believe who spoke last, so whoever believes to be the owner and
+hears another announce its VIP repeats its own announcement: this ends what a healed partition or a false
+alarm left behind.  Two that go on disagreeing (their orders differ, or it is no speaker at all) do so ever
+more rarely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, TypeAlias
+
+from speaker.orders import Orders, Vip
+
+HANDOVER_TIMEOUT: Final = 1.0
+"""Seconds a loser waits to hear its successor."""
+
+JOIN_TIMEOUT: Final = 3.0
+"""Seconds a starting speaker waits to reach another member before it answers for anything."""
+
+CONFLICT_ROUNDS: Final = 2
+"""Announcements after hearing another's: the second for receivers that ignore a change within a second."""
+CONFLICT_INTERVAL_MIN: Final = 2.2
+CONFLICT_INTERVAL_MAX: Final = 64.0
+"""Seconds between two such answers; each time without peace in between doubles it."""
+
+Interfaces: TypeAlias = frozenset[str] | None
+"""Names; None is all that qualify."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """From now on answer for it on these interfaces, and announce it wherever that is new."""
+
+    address: str
+    interfaces: Interfaces
+
+
+@dataclass(frozen=True, slots=True)
+class Yield:
+    """Go on answering, but announce no more: another is about to."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Stop answering."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Announce again what we answer for."""
+
+    address: str
+    rounds: int | None
+    """None: as many as after a take-over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    what: str
+    subject: str
+    why: str
+
+
+Effect: TypeAlias = Answer | Yield | Silence | Announce | Happened
+
+
+class State(Enum):
+    IDLE = "not ours"
+    OURS = "ours"
+    YIELDING = "another's, but we answer until it is heard"
+
+
+@dataclass(slots=True)
+class _Vip:
+    """What we know of one address."""
+
+    entries: tuple[Vip, ...]
+    owners: tuple[str | None, ...] = ()
+    """Of each entry."""
+    state: State = State.IDLE
+    interfaces: Interfaces = None
+    """Where we answer, unless idle."""
+    yield_until: float = 0.0
+    conflict_quiet_until: float = -float("inf")
+    """We have spoken; another's announcement is answered no earlier."""
+    conflict_interval: float = CONFLICT_INTERVAL_MIN
+    conflict_pending: bool = False
+    """Another was heard since; to be answered at `conflict_quiet_until`."""
+
+    @property
+    def owner(self) -> str | None:
+        return next((owner for owner in self.owners if owner is not None), None)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One address, for reports."""
+
+    address: str
+    owner: str | None
+    state: State
+    interfaces: Interfaces
+    conflicting: bool
+
+
+class Announcer:
+    """The decisions of one speaker.
+
+    `membership` False: there is no gossip, so every candidate counts as reachable and there is nobody to
+    wait for.
+    """
+
+    def __init__(self, me: str, *, membership: bool) -> None:
+        self.me = me
+        self._membership = membership
+        self._vips: dict[str, _Vip] = {}
+        self._reachable: frozenset[str] = frozenset({me})
+        self._may_answer_at = float("inf") if membership else -float("inf")
+        self._joined = not membership
+        self._leaving = False
+        self._yielding: set[str] = set()
+        self._conflicts: set[str] = set()
+
+    # ------------------------------------------------------------------------------------ what comes in
+
+    def open(self, now: float) -> None:
+        """Gossip is open.  From now on at most `JOIN_TIMEOUT` is waited for somebody."""
+        if self._may_answer_at == float("inf"):
+            self._may_answer_at = now + JOIN_TIMEOUT
+
+    def joined(self, now: float) -> list[Effect]:
+        """Another member was reached: the view is as good as anybody's."""
+        if self._joined:
+            return []
+        self._joined = True
+        return self._decide_all(now, "joined")
+
+    def orders(self, orders: Orders, now: float) -> list[Effect]:
+        """New standing orders, whole; the same again changes nothing."""
+        entries: dict[str, list[Vip]] = {}
+        for entry in orders.vips:
+            entries.setdefault(entry.address, []).append(entry)
+        effects: list[Effect] = []
+        for address in [address for address in self._vips if address not in entries]:
+            self._drop(address, "no longer in the standing orders", effects)
+        for address, found in entries.items():
+            vip = self._vips.get(address)
+            if vip is None:
+                vip = self._vips[address] = _Vip(tuple(found))
+            elif vip.entries == tuple(found):
+                continue
+            else:
+                vip.entries = tuple(found)
+            self._decide(address, vip, now, "orders", effects)
+        return effects
+
+    def members(self, reachable: AbstractSet[str], now: float) -> list[Effect]:
+        """Who is reachable now; ourselves always count."""
+        before, self._reachable = self._reachable, frozenset(reachable) | {self.me}
+        lost, found = before - self._reachable, self._reachable - before
+        if not lost and not found:
+            return []
+        effects: list[Effect] = []
+        why = f"lost {', '.join(sorted(lost))}" if lost else f"found {', '.join(sorted(found))}"
+        for address, vip in self._vips.items():
+            if not found and lost.isdisjoint(vip.owners):
+                continue  # a bystander went: nothing moves
+            was_ours = vip.state is State.OURS
+            self._decide(address, vip, now, why, effects)
+            if was_ours and vip.state is State.OURS and self._is_rival(vip, found):
+                effects.append(Announce(address, None))
+        return effects
+
+    def heard(self, address: str, now: float) -> list[Effect]:
+        """Somebody else, by its hardware address, announced one of our VIPs."""
+        vip = self._vips.get(address)
+        if vip is None or vip.state is State.IDLE:
+            return []
+        effects: list[Effect] = []
+        if vip.state is State.YIELDING:
+            self._silence(address, vip, "handed_over", f"heard the successor {vip.owner}", effects)
+        elif not vip.conflict_pending:
+            vip.conflict_pending = True
+            self._conflicts.add(address)
+            self._settle(address, vip, now, effects)
+        return effects
+
+    def leave(self, now: float) -> list[Effect]:
+        """We are about to go: hand over what somebody else can take, drop the rest."""
+        self._leaving = True
+        return self._decide_all(now, "leaving")
+
+    def tick(self, now: float) -> list[Effect]:
+        """Whatever is due.  Early and repeated calls change nothing."""
+        effects: list[Effect] = []
+        if not self._joined and now >= self._may_answer_at:
+            self._joined = True
+            effects += self._decide_all(now, f"nobody was reached within {JOIN_TIMEOUT:g} s")
+        for address in sorted(self._yielding):
+            vip = self._vips[address]
+            if now >= vip.yield_until:
+                why = f"did not hear {vip.owner} within {HANDOVER_TIMEOUT:g} s"
+                self._silence(address, vip, "handed_over", why, effects)
+        for address in sorted(self._conflicts):
+            self._settle(address, self._vips[address], now, effects)
+        return effects
+
+    def next_deadline(self) -> float:
+        """When `tick` has something to do; infinity if never."""
+        deadlines = [self._vips[address].yield_until for address in self._yielding]
+        deadlines += [self._vips[address].conflict_quiet_until for address in self._conflicts]
+        if not self._joined:
+            deadlines.append(self._may_answer_at)
+        return min(deadlines, default=float("inf"))
+
+    # ------------------------------------------------------------------------------------ what is known
+
+    @property
+    def may_answer(self) -> bool:
+        """Joined, or waited long enough."""
+        return self._joined
+
+    @property
+    def answering(self) -> bool:
+        """Whether we answer for anything."""
+        return any(vip.state is not State.IDLE for vip in self._vips.values())
+
+    def addresses(self) -> Iterable[str]:
+        return self._vips.keys()
+
+    def view(self, address: str) -> View | None:
+        vip = self._vips.get(address)
+        if vip is None:
+            return None
+        return View(address, vip.owner, vip.state, vip.interfaces, vip.conflict_pending)
+
+    # ---------------------------------------------------------------------------------------- decisions
+
+    def _owner(self, vip: Vip) -> str | None:
+        """First reachable candidate; who leaves is none."""
+        if not self._membership:
+            return vip.candidates[0] if vip.candidates else None
+        for name in vip.candidates:
+            if name in self._reachable and not (self._leaving and name == self.me):
+                return name
+        return None
+
+    def _decide_all(self, now: float, why: str) -> list[Effect]:
+        effects: list[Effect] = []
+        for address, vip in self._vips.items():
+            self._decide(address, vip, now, why, effects)
+        return effects
+
+    def _decide(self, address: str, vip: _Vip, now: float, why: str, effects: list[Effect]) -> None:
+        vip.owners = tuple(self._owner(entry) for entry in vip.entries)
+        ours = [entry for entry, owner in zip(vip.entries, vip.owners, strict=True) if owner == self.me]
+        if ours and self._joined and not (self._leaving and not self._membership):
+            interfaces = _union(entry.interfaces for entry in ours)
+            if vip.state is not State.OURS:
+                again = vip.state is State.YIELDING
+                self._yielding.discard(address)
+                vip.state = State.OURS
+                vip.interfaces = interfaces
+                effects.append(Answer(address, interfaces))
+                if (
+                    again
+                ):  # where we answered already nothing is new, yet others may have taken over meanwhile
+                    effects.append(Announce(address, None))
+                effects.append(Happened("took_over", address, why))
+            elif vip.interfaces != interfaces:
+                vip.interfaces = interfaces
+                effects.append(Answer(address, interfaces))
+            return
+        if vip.state is not State.OURS:
+            if vip.state is State.YIELDING and self._successor(vip) is None:
+                self._silence(address, vip, "withdrew", why, effects)
+            return
+        self._forget_conflict(address, vip)
+        if self._successor(vip) is None or not self._membership:
+            self._silence(address, vip, "withdrew", why, effects)
+            return
+        vip.state = State.YIELDING
+        vip.yield_until = now + HANDOVER_TIMEOUT
+        self._yielding.add(address)
+        effects.append(Yield(address))
+
+    def _successor(self, vip: _Vip) -> str | None:
+        return next((owner for owner in vip.owners if owner is not None and owner != self.me), None)
+
+    def _silence(self, address: str, vip: _Vip, what: str, why: str, effects: list[Effect]) -> None:
+        vip.state = State.IDLE
+        vip.interfaces = None
+        self._yielding.discard(address)
+        self._forget_conflict(address, vip)
+        effects.append(Silence(address))
+        effects.append(Happened(what, address, why))
+
+    def _drop(self, address: str, why: str, effects: list[Effect]) -> None:
+        vip = self._vips[address]
+        if vip.state is not State.IDLE:
+            self._silence(address, vip, "withdrew", why, effects)
+        del self._vips[address]
+
+    def _is_rival(self, vip: _Vip, found: AbstractSet[str]) -> bool:
+        """Whether one that came back may have answered for it: it must hear us to stop, and so must its
+        side.
+        """
+        return any(
+            not found.isdisjoint(entry.candidates) for entry in vip.entries if self.me in entry.candidates
+        )
+
+    # ---------------------------------------------------------------------------------------- conflicts
+
+    def _settle(self, address: str, vip: _Vip, now: float, effects: list[Effect]) -> None:
+        """Answer another's announcement with ours, now or once the last answer is old enough."""
+        if now < vip.conflict_quiet_until:
+            return
+        calm = now - vip.conflict_quiet_until > CONFLICT_INTERVAL_MAX
+        vip.conflict_interval = (
+            CONFLICT_INTERVAL_MIN if calm else min(2 * vip.conflict_interval, CONFLICT_INTERVAL_MAX)
+        )
+        vip.conflict_quiet_until = now + vip.conflict_interval
+        vip.conflict_pending = False
+        self._conflicts.discard(address)
+        effects.append(Announce(address, CONFLICT_ROUNDS))
+        effects.append(Happened("conflict", address, "another station announced it too"))
+
+    def _forget_conflict(self, address: str, vip: _Vip) -> None:
+        vip.conflict_pending = False
+        self._conflicts.discard(address)
+
+
+def _union(restrictions: Iterable[tuple[str, ...] | None]) -> Interfaces:
+    names: set[str] = set()
+    for restriction in restrictions:
+        if restriction is None:
+            return None
+        names.update(restriction)
+    return frozenset(names)

@@ -1,0 +1,85 @@
+"""The sockets of one interface: ARP and neighbour messages in, frames out, groups joined."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import Final
+
+import trio
+
+from speaker.reflex.l2 import bpf
+from speaker.reflex.l2.ethernet import ETH_P_ARP, ETH_P_IPV6
+from speaker.reflex.l2.groups import Groups
+from speaker.reflex.l2.links import Link
+
+_TRY_AGAIN: Final = (errno.EAGAIN, errno.ENOBUFS)
+
+
+class Full(Exception):
+    """The interface takes no more at the moment; nothing was sent."""
+
+
+class Wire:
+    """Two packet sockets, one a protocol: so the IPv4 traffic of a busy node passes no filter of ours, as it
+    would with one socket for everything.
+    """
+
+    def __init__(self, link: Link) -> None:
+        """Raises OSError; then nothing is left open."""
+        self.link = link
+        self.arp: socket.socket | None = None
+        self.ndp: socket.socket | None = None
+        self._groups: Groups | None = None
+        try:
+            if link.arp:
+                self.arp = _packet_socket(link, ETH_P_ARP, bpf.arp(link.index))
+            if link.link_local is not None:
+                self.ndp = _packet_socket(link, ETH_P_IPV6, bpf.neighbour_discovery(link.index))
+                self._groups = Groups(link.index, self.ndp)
+        except OSError:
+            self.close()
+            raise
+
+    def send(self, frame: bytes) -> None:
+        """One whole frame.  Raises Full, or OSError when the interface is down or gone."""
+        sock = self.arp or self.ndp
+        assert sock is not None
+        try:
+            sock.send(frame)
+        except OSError as problem:
+            if problem.errno in _TRY_AGAIN:
+                raise Full from None
+            raise
+
+    def join(self, group: bytes) -> None:
+        """Raises OSError."""
+        if self._groups is not None:
+            self._groups.join(group)
+
+    def leave(self, group: bytes) -> None:
+        if self._groups is not None:
+            self._groups.leave(group)
+
+    def close(self) -> None:
+        """Whoever waits for a frame gets trio.ClosedResourceError."""
+        for sock in (self.arp, self.ndp):
+            if sock is not None:
+                trio.lowlevel.notify_closing(sock)
+                sock.close()
+        if self._groups is not None:
+            self._groups.close()
+
+
+def _packet_socket(link: Link, protocol: int, program: bytes) -> socket.socket:
+    # protocol 0 receives nothing until bound, so no frame gets in before the filter is there
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+    try:
+        bpf.attach(sock, program)
+        # Python binds by name, and after a rename that would be another interface; the filter, which knows
+        # the index, then keeps us deaf, and netlink is about to tell the new name
+        sock.bind((link.name, protocol))
+    except OSError:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,225 @@
+"""The planner, our child: started, listened to, told, and started again.
+
+Whatever it does, we go on: what it writes is bounded and decoded before it is believed, what it does not
+read is replaced by newer, and if it ends, hangs or talks nonsense there is soon another.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
+
+import trio
+
+from crier.ops import logs
+from speaker.orders import HEADER, BadOrder, Down, Hello, Orders, Seeds, Up, decode, encode, frame_length
+from speaker.reflex import fair
+from speaker.reflex.l2.core import pack
+from speaker.reflex.outbox import Outbox
+
+say = logs.get(__name__)
+
+BACKOFF_MIN: Final = 0.1
+BACKOFF_MAX: Final = 10.0
+GOOD_LIFE: Final = 10.0
+"""A planner that lived so long is restarted without delay again."""
+
+HUNG_AFTER: Final = 25.0
+"""Seconds without reading anything of what we wrote, until a planner counts as hung: less than the 30 s
+after which kubelet would restart the whole pod for it, and us too."""
+
+FAREWELL: Final = 1.5
+"""Seconds a planner has to end when asked to."""
+
+READ_SIZE: Final = 65536
+MAX_CANDIDATES: Final = 16384
+MAX_NAME: Final = 255
+
+FD_VARIABLE: Final = "CRIER_REFLEX_FD"
+
+# Dies with us even when we are killed: the request survives the exec.  Not `preexec_fn`, which would fork
+# us, sockets and all, in the middle of things.
+_TIED: Final = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)
+if os.getppid() == int(sys.argv[1]): os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
+class Planner:
+    """Keeps one planner running.  `take` gets what it says, checked; it must not block."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        outbox: Outbox,
+        *,
+        hello: Callable[[int], Hello],
+        take: Callable[[Down], None],
+    ) -> None:
+        self._command = tuple(command)
+        self._environ = dict(environ)
+        self._outbox = outbox
+        self._hello = hello
+        self._take = take
+        self.starts = 0
+
+    async def run(self) -> None:
+        """For ever; cancelled, it asks the planner to end, and waits `FAREWELL` for that."""
+        backoff = BACKOFF_MIN
+        while True:
+            began = trio.current_time()
+            try:
+                why = await self._live()
+            except OSError as problem:  # no memory, no descriptors, no such program
+                why = f"not started: {problem}"
+            lived = trio.current_time() - began
+            if lived >= GOOD_LIFE:
+                backoff = BACKOFF_MIN
+            say.warn("planner_ended", why=why, lived=lived, restart_in=backoff)
+            await trio.sleep(backoff)
+            backoff = min(2 * backoff, BACKOFF_MAX)
+
+    async def _live(self) -> str:
+        """One planner's life; returns why it was over.  Raises OSError when it could not be born."""
+        ours, theirs = socket.socketpair()
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+        async with stream:
+            with theirs:
+                process = await self._start(theirs.fileno())
+            self.starts += 1
+            say.info("planner_started", pid=process.pid, starts=self.starts)
+            causes: list[str] = []
+            try:
+                async with trio.open_nursery() as nursery:
+
+                    async def first(part: Awaitable[str]) -> None:
+                        causes.append(await part)
+                        nursery.cancel_scope.cancel()
+
+                    nursery.start_soon(first, self._listen(stream))
+                    nursery.start_soon(first, self._tell(stream))
+                    nursery.start_soon(first, _hung(ours))
+                    nursery.start_soon(first, _exited(process))
+            finally:
+                # asked kindly only when it is we who end: a planner that erred is not waited for
+                await _end(process, kindly=not causes)
+        return f"{causes[0]}; {_status(process)}"
+
+    async def _start(self, fd: int) -> trio.Process:
+        tied = (sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()))
+        return await trio.lowlevel.open_process(
+            [*tied, *self._command],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[fd],
+            env={**self._environ, FD_VARIABLE: str(fd)},
+        )
+
+    async def _listen(self, stream: trio.abc.ReceiveStream) -> str:
+        buffer = bytearray()
+        try:
+            while True:
+                while len(buffer) < HEADER:
+                    if not await _more(stream, buffer):
+                        return "closed its socket"
+                length = frame_length(bytes(buffer[:HEADER]))
+                while len(buffer) < HEADER + length:
+                    if not await _more(stream, buffer):
+                        return "closed its socket"
+                began = trio.current_time()
+                message = decode(bytes(memoryview(buffer)[HEADER : HEADER + length]))
+                del buffer[: HEADER + length]
+                self._take(checked(message))
+                await fair.rest(began)
+        except BadOrder as problem:
+            return f"talked nonsense: {problem}"
+
+    async def _tell(self, stream: trio.abc.SendStream) -> str:
+        self._outbox.mark_all()
+        message: Up = self._hello(self.starts)
+        while True:
+            try:
+                await stream.send_all(encode(message))
+            except trio.BrokenResourceError:
+                return "closed its socket"
+            except BadOrder as problem:  # more VIPs than a report can hold; the planner has to do without
+                say.warn("report_too_large", error=problem)
+            began = trio.current_time()
+            message = await self._outbox.next()
+            await fair.rest(began)
+
+
+def checked(message: Down | Up) -> Down:
+    """The message, if it is one a planner may send and makes sense to us.  Raises BadOrder."""
+    if isinstance(message, Seeds):
+        return message
+    if not isinstance(message, Orders):
+        raise BadOrder(f"{type(message).__name__} came down")
+    texts: dict[bytes, str] = {}
+    for vip in message.vips:
+        try:
+            address = pack(vip.address)
+        except ValueError:
+            raise BadOrder(f"vips: {vip.address!r} is not an IP address") from None
+        if texts.setdefault(address, vip.address) != vip.address:
+            raise BadOrder(f"vips: {vip.address!r} and {texts[address]!r} are the same address")
+        if len(vip.candidates) > MAX_CANDIDATES:
+            raise BadOrder(f"{vip.address}: {len(vip.candidates)} candidates")
+        for name in (*vip.candidates, *(vip.interfaces or ())):
+            if not 0 < len(name) <= MAX_NAME:
+                raise BadOrder(f"{vip.address}: a name of {len(name)} characters")
+    return message
+
+
+async def _more(stream: trio.abc.ReceiveStream, buffer: bytearray) -> bool:
+    try:
+        data = await stream.receive_some(READ_SIZE)
+    except trio.BrokenResourceError:
+        return False
+    buffer += data
+    return bool(data)
+
+
+async def _exited(process: trio.Process) -> str:
+    await process.wait()
+    return "exited"
+
+
+async def _hung(sock: socket.socket) -> str:
+    """Returns when nothing of what waits in the socket was read for `HUNG_AFTER`."""
+    waiting, since = 0, trio.current_time()
+    while True:
+        await trio.sleep(1.0)
+        (now_waiting,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))
+        # less than before, or nothing: it reads; more: we wrote, which tells nothing about it
+        if now_waiting == 0 or now_waiting < waiting:
+            since = trio.current_time()
+        waiting = now_waiting
+        if trio.current_time() - since >= HUNG_AFTER:
+            return f"read nothing for {HUNG_AFTER:g} s"
+
+
+async def _end(process: trio.Process, *, kindly: bool) -> None:
+    with trio.CancelScope(shield=True):
+        if kindly:
+            process.send_signal(signal.SIGTERM)
+            with trio.move_on_after(FAREWELL):
+                await process.wait()
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def _status(process: trio.Process) -> str:
+    code = process.returncode
+    assert code is not None
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"status {code}"
