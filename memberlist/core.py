@@ -1,0 +1,571 @@
+"""One member of a cluster, without sockets, clock or chance of its own.
+
+In come messages and the time, out come effects.  Early and repeated ticks change nothing; late ones are
+noticed, and count as time in which nobody else's time passed either.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from . import codec, timing
+from .awareness import Awareness
+from .broadcasts import Broadcasts
+from .config import MAX_META, Address, Config
+from .delegate import Delegate
+from .effects import BroadcastFinished, Effect, Notify, SendPacket, StartPushPull, StartStreamPing
+from .entry import Entry, address_octets, address_text
+from .errors import JoinError, MemberlistError
+from .events import Node, UserMessage
+from .messages import (
+    Ack,
+    Alive,
+    Dead,
+    IndirectPing,
+    Nack,
+    PacketMessage,
+    Ping,
+    PushNodeState,
+    PushPull,
+    State,
+    StreamMessage,
+    Suspect,
+    User,
+)
+from .probe import Probe
+from .table import Consequence, Refutation, Spread, Table
+from .versions import incompatible
+from .watch import Watch
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MAX_PARTS: Final = 127
+"""Messages in one compound; old peers misread more."""
+MAX_RELAYS: Final = 1024
+"""Indirect pings we carry for others at one time."""
+NACK_AFTER: Final = 0.8
+"""Of the probe timeout.  Upstream answers nack at the end of it, which is when the asker stops listening, and
+then blames itself."""
+NEVER: Final = float("inf")
+LATE: Final = 0.025
+"""Seconds behind a deadline from which on we hold ourselves, not others, for slow."""
+FLOOD_AGAIN: Final = (0.1, 0.25)
+"""Seconds after which what we tell everybody directly is repeated, against loss."""
+FLOOD_GAP: Final = 0.2
+"""Seconds between two refutations told to everybody directly: bounds what a liar can make us send."""
+
+
+@dataclass(slots=True)
+class _Relay:
+    """An indirect ping we carry."""
+
+    seq_no: int
+    """The asker's."""
+    to: Address
+    nack_at: float
+    expires_at: float
+
+
+@dataclass(slots=True)
+class _Flood:
+    message: bytes
+    due_at: list[float]
+
+
+class Core:
+    def __init__(
+        self,
+        config: Config,
+        *,
+        address: str,
+        port: int,
+        now: float,
+        rng: random.Random,
+        delegate: Delegate | None = None,
+    ) -> None:
+        """`address` and `port` are what others are told to send to."""
+        self.config = config
+        self.health = Awareness(config.awareness_max)
+        self.table = Table(config, port=port, rng=rng, refuse_alive=self._refuse_alive)
+        self._address = address
+        self._rng = rng
+        self._delegate = delegate or Delegate()
+        self._hooked = delegate is not None
+        self._broadcasts = Broadcasts()
+        self._seq_no = rng.getrandbits(16)
+        self._tokens = 0
+        self._probe: Probe | None = None
+        self._relays: dict[int, _Relay] = {}
+        self._flood: _Flood | None = None
+        self._flooded_at = -NEVER
+        self._probe_at = self._stagger(config.probe_interval, now)
+        self._gossip_at = self._stagger(config.gossip_interval if config.gossip_nodes else 0, now)
+        self._push_pull_at = self._stagger(config.push_pull_interval, now) + config.push_pull_interval
+        self.watch: Watch | None = None
+        if config.watch:
+            self.watch = Watch(config, self.table, next_seq=self._next_seq, rng=rng, now=now)
+        self._ticked_at = now
+        self.late_count = 0
+        """How often we ran late enough to doubt ourselves."""
+
+    # ------------------------------------------------------------------------------------ commands
+
+    def start(self, now: float) -> list[Effect]:
+        """Become a member.  Raises MemberlistError when the delegate's metadata is too large."""
+        return self._follow(self.table.start(address_octets(self._address), self._meta(), now), now)
+
+    def update(self, now: float) -> tuple[int, list[Effect]]:
+        """Announce fresh metadata.  The token comes back in BroadcastFinished.  Raises MemberlistError."""
+        return self._announce(self.table.update(self._meta(), now), now)
+
+    def leave(self, now: float) -> tuple[int, list[Effect]]:
+        """Say goodbye; the token comes back in BroadcastFinished.  We go on answering until closed."""
+        return self._announce(self.table.leave(now), now)
+
+    def send_user(self, to: Entry, payload: bytes) -> list[Effect]:
+        """Best effort, one datagram."""
+        return [SendPacket(to.to, (User(payload),), to.speaks(5))]
+
+    def members(self) -> tuple[Node, ...]:
+        """Everybody not dead or left, ourselves included, by name."""
+        return tuple(
+            self.table.members[name].node() for name in sorted(self.table.members) if self._is_in(name)
+        )
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Everybody still remembered, the dead and those who left too, by name."""
+        return tuple(self.table.members[name].node() for name in sorted(self.table.members))
+
+    def local_state(self, *, join: bool) -> PushPull:
+        """Our side of a push/pull."""
+        states = tuple(member.push_state() for member in self.table.members.values())
+        user_state = self._ask(lambda: self._delegate.local_state(join), b"")
+        return PushPull(join, states, user_state)
+
+    # ------------------------------------------------------------------------------ what comes in
+
+    def handle_packet(self, messages: Iterable[PacketMessage], source: Address, now: float) -> list[Effect]:
+        """The messages of one datagram, in their order."""
+        effects: list[Effect] = []
+        if self.watch is not None:
+            effects += self.watch.heard(now)
+        for message in messages:
+            effects += self._handle(message, source, now)
+        return effects
+
+    def serve(self, message: StreamMessage, now: float) -> tuple[StreamMessage | None, list[Effect]]:
+        """A request on a stream: the answer, if there is one, and what follows from the request.
+
+        The answer to a push/pull is what we knew before it, and goes out even when the merge is refused.
+        """
+        match message:
+            case Ping() if message.node in ("", self.config.name):
+                return Ack(message.seq_no), []
+            case PushPull():
+                answer = self.local_state(join=message.join)
+                try:
+                    return answer, self.merge(message, join=message.join, now=now)
+                except JoinError as problem:
+                    log.warning("push_pull_refused", extra={"why": str(problem)})
+                    return answer, []
+            case User() if message.payload:
+                return None, self._deliver(message)
+        return None, []
+
+    def merge(self, theirs: PushPull, *, join: bool, now: float) -> list[Effect]:
+        """Somebody's list, after a push/pull.  Raises JoinError when it is refused; nothing changed then."""
+        claims = [(state.name, state.state, state.vsn) for state in theirs.nodes]
+        claims += [(m.name, int(m.state), m.vsn) for m in self.table.members.values()]
+        if (clash := incompatible(claims)) is not None:
+            raise JoinError(clash)
+        if join:
+            nodes = tuple(_remote_node(state) for state in theirs.nodes if len(state.addr) in (4, 16))
+            refusal = self._ask(lambda: self._delegate.refuse_merge(nodes), None)
+            if refusal is not None:
+                raise JoinError(f"merge refused: {refusal}")
+        effects: list[Effect] = []
+        for state in theirs.nodes:
+            effects += self._follow(self.table.merge(state, now), now)
+        if theirs.user_state:
+            self._ask(lambda: self._delegate.merge_remote_state(theirs.user_state, join), None)
+        return effects
+
+    def stream_acked(self, seq_no: int) -> None:
+        """The TCP ping came back: the member lives, only its UDP is blocked."""
+        probe = self._probe
+        if probe is not None and probe.seq_no == seq_no:
+            probe.stream_contact = True
+
+    # -------------------------------------------------------------------------------------- time
+
+    def next_deadline(self) -> float:
+        # A round that takes longer than the interval is followed by the next at once: upstream drops the tick
+        # it overlaps, which a round that fails at health 0 does whenever its timer is a little late.
+        at = self._probe_at if self._probe is None else self._probe.next_deadline()
+        at = min(at, self._gossip_at, self._push_pull_at, self.table.next_deadline())
+        if self.watch is not None:
+            at = min(at, self.watch.next_deadline())
+        if self._flood is not None:
+            at = min(at, self._flood.due_at[0])
+        for relay in self._relays.values():
+            at = min(at, relay.nack_at, relay.expires_at)
+        return at
+
+    def tick(self, now: float, *, drained: bool = True) -> list[Effect]:
+        """Do whatever is due.  `drained` False: answers may be waiting unread, so silence means nothing."""
+        late = now - self.next_deadline()
+        if not drained:
+            self._forgive(now - self._ticked_at)
+        elif late > LATE:
+            self._forgive(late)
+        self._ticked_at = now
+        effects: list[Effect] = []
+        if self.watch is not None and now >= self.watch.next_deadline():
+            done, accusations = self.watch.tick(now)
+            effects += done
+            for accusation in accusations:
+                effects += self._follow(self.table.suspect(accusation, now), now)
+        if self._flood is not None and now >= self._flood.due_at[0]:
+            effects += self._flood_now()
+        if self._relays:
+            effects += self._tick_relays(now)
+        if self._probe is not None and now >= self._probe.next_deadline():
+            effects += self._tick_probe(self._probe, now)
+        if now >= self._probe_at and self._probe is None:
+            self._probe_at = max(self._probe_at + self.config.probe_interval, now)
+            effects += self._start_probe(now)
+        if now >= self.table.next_deadline():
+            effects += self._follow(self.table.tick(now), now)
+        if now >= self._gossip_at:
+            self._gossip_at = max(self._gossip_at + self.config.gossip_interval, now)
+            effects += self._gossip(now)
+        if now >= self._push_pull_at:
+            interval = self.config.push_pull_interval
+            self._push_pull_at = now + timing.push_pull_interval(interval, len(self.table.members))
+            effects += [
+                StartPushPull(m.to) for m in self.table.sample(1, lambda member: member.state is State.ALIVE)
+            ]
+        return effects
+
+    def _forgive(self, seconds: float) -> None:
+        self.late_count += 1
+        self.table.delay_suspicions(seconds)
+        if self.watch is not None:
+            self.watch.delay(seconds)
+        if self._probe is not None:
+            self._probe.delay(seconds)
+
+    # ---------------------------------------------------------------------------------- messages
+
+    def _handle(self, message: PacketMessage, source: Address, now: float) -> list[Effect]:
+        match message:
+            case Ack():
+                return self._on_ack(message, now)
+            case Ping():
+                return self._on_ping(message, source, now)
+            case Alive():
+                return self._follow(self.table.alive(message, now), now)
+            case Suspect():
+                return self._on_suspect(message, now)
+            case Dead():
+                return self._answer_old_news(message) + self._follow(self.table.dead(message, now), now)
+            case IndirectPing():
+                return self._on_indirect_ping(message, source, now)
+            case Nack():
+                if self._probe is not None and message.seq_no == self._probe.seq_no:
+                    self._probe.nacks += 1
+                return []
+            case User():
+                return self._deliver(message)
+
+    def _on_ping(self, ping: Ping, source: Address, now: float) -> list[Effect]:
+        if ping.node not in ("", self.config.name):
+            return []
+        ack = Ack(ping.seq_no, self._ask(self._delegate.ack_payload, None))
+        to = _return_address(ping, source)
+        # A watcher pings so often that its answers would use up every piece of news on one reader.
+        member = self.table.members.get(ping.source_node)
+        if member is not None:
+            if now - member.news_at < self.config.probe_interval / 2:
+                return [SendPacket(to, (ack,))]
+            member.news_at = now
+        return [self._with_news(to, ack)]
+
+    def _on_ack(self, ack: Ack, now: float) -> list[Effect]:
+        if self.watch is not None:
+            effects = self.watch.acked(ack.seq_no, now)
+            if effects is not None:
+                return effects
+        relay = self._relays.pop(ack.seq_no, None)
+        if relay is not None:
+            return [SendPacket(relay.to, (Ack(relay.seq_no),))]
+        probe = self._probe
+        if probe is None or ack.seq_no != probe.seq_no:
+            return []
+        self._probe = None
+        self.health.adjust(-1)
+        member = self.table.members.get(probe.target)
+        if member is not None and not probe.indirect:
+            node = member.node()
+            rtt = now - probe.started_at
+            self._ask(lambda: self._delegate.ping_complete(node, rtt, ack.payload), None)
+        return []
+
+    def _on_suspect(self, message: Suspect, now: float) -> list[Effect]:
+        effects = self._answer_old_news(message) + self._follow(self.table.suspect(message, now), now)
+        if self.watch is not None and message.sender != self.config.name:
+            effects += self.watch.accused(message, now)
+        return effects
+
+    def _answer_old_news(self, message: Suspect | Dead) -> list[Effect]:
+        """Whoever still accuses us of something we have refuted missed the refutation; send it again.
+
+        Upstream stays silent, and the accuser learns the truth by luck or by push/pull.
+        """
+        me = self.table.me
+        if message.node != me.name or message.incarnation >= me.incarnation or me.gone:
+            return []
+        accuser = self.table.members.get(message.sender)
+        return [] if accuser is None or accuser is me else [SendPacket(accuser.to, (me.alive(),))]
+
+    def _on_indirect_ping(self, ask: IndirectPing, source: Address, now: float) -> list[Effect]:
+        if len(self._relays) >= MAX_RELAYS or len(ask.target) not in (4, 16):
+            return []
+        me = self.table.me
+        seq_no = self._next_seq()
+        timeout = self.config.probe_timeout
+        self._relays[seq_no] = _Relay(
+            ask.seq_no,
+            _return_address(ask, source),
+            now + NACK_AFTER * timeout if ask.nack else NEVER,
+            now + timeout,
+        )
+        to = (address_text(ask.target), ask.port or me.port)
+        return [self._with_news(to, Ping(seq_no, ask.node, me.addr, me.port, me.name))]
+
+    def _tick_relays(self, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for seq_no, relay in tuple(self._relays.items()):
+            if now >= relay.nack_at:
+                relay.nack_at = NEVER
+                effects.append(self._with_news(relay.to, Nack(relay.seq_no)))
+            if now >= relay.expires_at:
+                del self._relays[seq_no]
+        return effects
+
+    def _deliver(self, message: User) -> list[Effect]:
+        self._ask(lambda: self._delegate.notify_message(message.payload), None)
+        return [Notify(UserMessage(message.payload))]
+
+    # ----------------------------------------------------------------------------------- probing
+
+    def _start_probe(self, now: float) -> list[Effect]:
+        member = self.table.next_to_probe(now)
+        if member is None:
+            return []
+        me = self.table.me
+        probe = self._probe = Probe(
+            target=member.name,
+            incarnation=member.incarnation,
+            seq_no=self._next_seq(),
+            started_at=now,
+            indirect_at=now + self.config.probe_timeout,
+            deadline_at=now + self.health.scale(self.config.probe_interval),
+        )
+        ping = Ping(probe.seq_no, member.name, me.addr, me.port, me.name)
+        if member.state is State.SUSPECT:
+            # It gets the accusation together with the ping, so that it can refute at once.
+            suspect = Suspect(member.incarnation, member.name, me.name)
+            return [SendPacket(member.to, (ping, suspect), member.speaks(5))]
+        return [self._with_news(member.to, ping)]
+
+    def _tick_probe(self, probe: Probe, now: float) -> list[Effect]:
+        member = self.table.members.get(probe.target)
+        if member is None or member.gone:
+            self._probe = None
+            return []
+        if not probe.indirect:
+            return self._ask_others(probe, member)
+        self._probe = None
+        if probe.stream_contact:
+            log.warning("udp_blocked", extra={"member": member.name, "address": member.to[0]})
+            self.health.adjust(-1)
+            return []
+        self.health.adjust(probe.blame())
+        accusation = Suspect(probe.incarnation, member.name, self.config.name)
+        return self._follow(self.table.suspect(accusation, now), now)
+
+    def _ask_others(self, probe: Probe, member: Entry) -> list[Effect]:
+        probe.indirect = True
+        me = self.table.me
+        effects: list[Effect] = []
+        for helper in self.table.sample(
+            self.config.indirect_checks, lambda one: one.state is State.ALIVE and one is not member
+        ):
+            nack = helper.speaks(4)
+            probe.nacks_wanted += nack
+            ask = IndirectPing(
+                probe.seq_no, member.addr, member.port, member.name, nack, me.addr, me.port, me.name
+            )
+            effects.append(self._with_news(helper.to, ask))
+        if self.config.tcp_pings and member.speaks(3):
+            ping = Ping(probe.seq_no, member.name, me.addr, me.port, me.name)
+            effects.append(StartStreamPing(member.to, ping, probe.deadline_at))
+        return effects
+
+    # ------------------------------------------------------------------------------ dissemination
+
+    def _gossip(self, now: float) -> list[Effect]:
+        if not len(self._broadcasts) and not self._hooked:
+            return []
+        patience = self.config.gossip_to_the_dead_time
+        targets = self.table.sample(
+            self.config.gossip_nodes,
+            lambda m: (
+                m.state in (State.ALIVE, State.SUSPECT)
+                or (m.state is State.DEAD and now - m.changed_at <= patience)
+            ),
+        )
+        effects: list[Effect] = []
+        for member in targets:
+            news = self._news(self.config.udp_buffer_size - 2 - self._overhead())
+            if not news:
+                break
+            for start in range(0, len(news), MAX_PARTS):
+                parts = tuple(news[start : start + MAX_PARTS])
+                effects.append(SendPacket(member.to, parts, member.speaks(5)))
+        return effects + self._finished()
+
+    def _with_news(self, to: Address, message: PacketMessage) -> SendPacket:
+        """A message with whatever news still fits."""
+        if not len(self._broadcasts) and not self._hooked:
+            return SendPacket(to, (message,))
+        encoded = codec.encode(message)
+        room = self.config.udp_buffer_size - len(encoded) - 2 - self._overhead()
+        return SendPacket(to, (encoded, *self._news(room)[: MAX_PARTS - 1]))
+
+    def _news(self, room: int) -> list[bytes]:
+        limit = timing.retransmit_limit(len(self.table.members), mult=self.config.retransmit_mult)
+        news = self._broadcasts.take(2, room, limit)
+        room -= sum(2 + len(one) for one in news)
+        if self._hooked and room > 3:
+            nothing: list[bytes] = []
+            extra = self._ask(lambda: self._delegate.broadcasts(3, room), nothing)
+            news += [codec.encode(User(payload)) for payload in extra]
+        return news
+
+    def _overhead(self) -> int:
+        """Octets the label and the encryption of a packet take."""
+        config = self.config
+        label = config.label.encode("utf-8", "surrogateescape")
+        octets = 2 + len(label) if label else 0
+        if config.keyring is not None and len(config.keyring) and config.verify_outgoing:
+            octets += 45 if config.protocol_version == 1 else 29
+        return octets
+
+    def _flood_now(self) -> list[Effect]:
+        flood = self._flood
+        assert flood is not None
+        del flood.due_at[0]
+        if not flood.due_at:
+            self._flood = None
+        return [SendPacket(m.to, (flood.message,)) for m in self.table.others() if not m.gone]
+
+    def _tell_everybody(self, message: Alive | Dead, now: float) -> None:
+        """Directly, and again, in the next tick; gossip carries it besides."""
+        first = max(now, self._flooded_at + FLOOD_GAP)
+        self._flooded_at = first
+        self._flood = _Flood(codec.encode(message), [first, *(first + again for again in FLOOD_AGAIN)])
+
+    # --------------------------------------------------------------------------------- consequences
+
+    def _follow(
+        self, consequences: Sequence[Consequence], now: float, token: int | None = None
+    ) -> list[Effect]:
+        effects: list[Effect] = []
+        for told in consequences:
+            match told:
+                case Spread():
+                    self._broadcasts.queue(told.name, codec.encode(told.message), token)
+                case Refutation():
+                    self.health.adjust(1)
+                    self._broadcasts.queue(self.config.name, codec.encode(told.message))
+                    if self.watch is not None:
+                        self._tell_everybody(told.message, now)
+                case _:
+                    effects.append(Notify(told))
+            if isinstance(told, Spread) and isinstance(told.message, Alive) and self.watch is not None:
+                effects += self.watch.refuted(told.name, now)
+        return effects + self._finished()
+
+    def _announce(self, consequences: Sequence[Consequence], now: float) -> tuple[int, list[Effect]]:
+        self._tokens += 1
+        token = self._tokens
+        effects = self._follow(consequences, now, token)
+        if self.table.me.gone and consequences and self.watch is not None:
+            me = self.table.me
+            self._tell_everybody(Dead(me.incarnation, me.name, me.name), now)
+        if not consequences or all(member.gone for member in self.table.others()):
+            effects.append(BroadcastFinished(token))  # nobody to tell, or said before
+        return token, effects
+
+    def _finished(self) -> list[Effect]:
+        return [BroadcastFinished(token) for token in self._broadcasts.finished()]
+
+    # -------------------------------------------------------------------------------------- details
+
+    def _is_in(self, name: str) -> bool:
+        return not self.table.members[name].gone
+
+    def _stagger(self, interval: float, now: float) -> float:
+        # Real chance: nodes that boot together must not probe and gossip in step.
+        return now + self._rng.random() * interval if interval else NEVER
+
+    def _next_seq(self) -> int:
+        self._seq_no = (self._seq_no + 1) & 0xFFFFFFFF
+        return self._seq_no
+
+    def _meta(self) -> bytes | None:
+        meta = self._ask(lambda: self._delegate.node_meta(MAX_META), None)
+        if meta is not None and len(meta) > MAX_META:
+            raise MemberlistError(f"metadata of {len(meta)} octets, at most {MAX_META} fit")
+        return meta
+
+    def _refuse_alive(self, node: Node) -> str | None:
+        if not self._hooked:
+            return None
+        return self._ask(lambda: self._delegate.refuse_alive(node), None)
+
+    def _ask(self, hook: Callable[[], T], otherwise: T) -> T:
+        try:
+            return hook()
+        except Exception:  # whatever the application does wrong, its host stays a member
+            log.exception("delegate_failed")
+            return otherwise
+
+
+def _return_address(message: Ping | IndirectPing, source: Address) -> Address:
+    """Where the answer goes: what the asker says about itself, because of address translation."""
+    if len(message.source_addr) in (4, 16) and message.source_port:
+        return (address_text(message.source_addr), message.source_port)
+    return source
+
+
+def _remote_node(state: PushNodeState) -> Node:
+    known = state.state in tuple(State)
+    return Node(
+        name=state.name,
+        address=address_text(state.addr),
+        port=state.port,
+        state=State(state.state) if known else State.DEAD,
+        reachable=known and state.state in (State.ALIVE, State.SUSPECT),
+        incarnation=state.incarnation,
+        meta=state.meta,
+        changed_at=0.0,
+    )

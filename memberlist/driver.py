@@ -1,0 +1,412 @@
+"""The trio shell around the core: one UDP socket, one TCP listener, one clock, one nursery.
+
+Decides nothing.  Everything but TCP happens in synchronous calls, so a cancellation can fall only between two
+of them, and what a TCP peer does or does not do cannot make us late for a ping.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import logging
+import os
+import random
+import socket
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+from . import codec, streams
+from .addresses import advertised, parse_join, resolve
+from .config import Address, Config
+from .core import Core
+from .delegate import Delegate
+from .effects import BroadcastFinished, Effect, Notify, SendPacket, StartPushPull, StartStreamPing
+from .entry import Entry
+from .errors import ConfigError, DecodeError, JoinError, MemberlistError, Timeout
+from .events import Event, Lagged, Node
+from .messages import Ack, Error, PushPull, StreamMessage, User
+from .packet import MAX_PACKET, Wire
+
+log = logging.getLogger(__name__)
+
+RECEIVE_BUFFER: Final = 2 * 1024 * 1024
+MAX_DRAIN: Final = 512
+"""Packets read in one go.  More waiting means a flood: time is then not believed (see `Core.tick`)."""
+BIND_TRIES: Final = 10
+MAX_PUSH_PULLS: Final = 4
+"""Exchanges we have started and not finished; a peer that stalls one must not collect them."""
+
+
+class Member:
+    """Our membership of a cluster; made by `open_member`."""
+
+    def __init__(
+        self,
+        config: Config,
+        core: Core,
+        wire: Wire,
+        udp: socket.socket,
+        nursery: trio.Nursery,
+    ) -> None:
+        self._config, self._core, self._wire, self._udp, self._nursery = config, core, wire, udp, nursery
+        self._timer = trio.CancelScope()
+        self._observers: list[Callable[[Event], None]] = []
+        self._streams: list[Events] = []
+        self._finished: dict[int, trio.Event] = {}
+        self._push_pulls = 0
+        self.packets_dropped = 0
+        """Datagrams that were not ours to read: wrong key, wrong label, or nonsense."""
+        self.late_max = 0.0
+        """Seconds by which we were behind a deadline at worst."""
+
+    # ------------------------------------------------------------------------------------- public
+
+    @property
+    def name(self) -> str:
+        return self._config.name
+
+    @property
+    def address(self) -> Address:
+        """What others were told to send to."""
+        return self._core.table.me.to
+
+    @property
+    def health(self) -> int:
+        """0 is healthy; grows while others have reason to complain about us."""
+        return self._core.health.score
+
+    @property
+    def alone(self) -> bool:
+        """The watchers hear nobody: for all we know we are cut off."""
+        return self._core.watch is not None and self._core.watch.alone
+
+    def members(self) -> tuple[Node, ...]:
+        """Everybody not dead or left, suspects and ourselves included, by name."""
+        return self._core.members()
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Like `members`, with the dead and those who left for as long as they are remembered."""
+        return self._core.nodes()
+
+    async def join(self, addresses: Iterable[str]) -> int:
+        """Exchange members with each of `[name/]host[:port]`, one after the other; how many answered.
+
+        The default port is our own.  Raises JoinError, with the reason for each, when none did.
+        """
+        joined, failures = 0, []
+        for text in addresses:
+            try:
+                host, port = parse_join(text, self.address[1], name_required=self._config.require_node_names)
+                found = await resolve(host, port)
+            except JoinError as problem:
+                failures.append(str(problem))
+                continue
+            for to in found:
+                if to == self.address:
+                    continue
+                try:
+                    await self._push_pull(to, join=True)
+                except (OSError, MemberlistError) as problem:
+                    failures.append(f"{to[0]}:{to[1]}: {problem}")
+                else:
+                    joined += 1
+        if failures and not joined:
+            raise JoinError("; ".join(failures))
+        return joined
+
+    async def leave(self, timeout: float = 1.0) -> None:
+        """Say goodbye and wait until it was gossiped.  Raises Timeout; most will know all the same.
+
+        We go on answering until the `async with` ends.
+        """
+        await self._wait(self._core.leave(trio.current_time()), timeout)
+
+    async def update(self, timeout: float = 1.0) -> None:
+        """Announce fresh metadata from the delegate.  Raises Timeout like `leave`, MemberlistError."""
+        await self._wait(self._core.update(trio.current_time()), timeout)
+
+    def send(self, name: str, payload: bytes) -> None:
+        """A user message in one datagram: may be lost.  Raises MemberlistError for a name not known."""
+        self._perform(self._core.send_user(self._entry(name), payload))
+
+    async def send_reliable(self, name: str, payload: bytes) -> None:
+        """A user message over TCP.  Raises MemberlistError and OSError."""
+        to = self._entry(name)
+        timeout = self._config.tcp_timeout
+        await streams.exchange(to.to, User(payload), self._wire, timeout=timeout, answered=False)
+
+    def observe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
+        """Call at once, synchronously, with every event; returns what ends it.
+
+        For those who must know before anything else happens.  It must not block.  An exception is logged.
+        """
+        self._observers.append(callback)
+
+        def stop() -> None:
+            with contextlib.suppress(ValueError):
+                self._observers.remove(callback)
+
+        return stop
+
+    def events(self, capacity: int = 1024) -> Events:
+        """Events from now on.  A slow reader loses the newest, and is told so by one `Lagged`."""
+        events = Events(capacity, self._streams.remove)
+        self._streams.append(events)
+        return events
+
+    # -------------------------------------------------------------------------------------- tasks
+
+    async def _receive(self) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(self._udp)
+            self._drain()
+
+    async def _keep_time(self) -> None:
+        while True:
+            with trio.CancelScope(deadline=self._core.next_deadline()) as self._timer:
+                await trio.sleep_forever()
+            self._turn()
+
+    def _turn(self) -> None:
+        now = trio.current_time()
+        late = now - self._core.next_deadline()
+        if late > self.late_max:
+            self.late_max = late
+        # What came in while we were late must be read before anybody is blamed for silence.
+        drained = self._drain()
+        self._perform(self._core.tick(now, drained=drained))
+
+    def _drain(self) -> bool:
+        """Read what waits; False when there is more than is good to read in one go."""
+        allowed = self._config.cidrs_allowed
+        for _ in range(MAX_DRAIN):
+            try:
+                datagram, sender = self._udp.recvfrom(MAX_PACKET)
+            except BlockingIOError:
+                return True
+            except OSError as problem:
+                log.info("receive_failed", extra={"why": str(problem)})
+                return True
+            source = (sender[0].removeprefix("::ffff:"), sender[1])
+            if allowed and not any(ipaddress.ip_address(source[0]) in network for network in allowed):
+                continue
+            try:
+                messages = self._wire.open(datagram)
+            except DecodeError as problem:
+                self.packets_dropped += 1
+                log.debug("packet_dropped", extra={"sender": source, "why": str(problem)})
+                continue
+            self._perform(self._core.handle_packet(messages, source, trio.current_time()))
+        return False
+
+    def _perform(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case SendPacket():
+                    self._send(effect)
+                case Notify():
+                    self._notify(effect.event)
+                case StartPushPull():
+                    if self._push_pulls < MAX_PUSH_PULLS:
+                        self._nursery.start_soon(self._push_pull_quietly, effect.to)
+                case StartStreamPing():
+                    self._nursery.start_soon(self._stream_ping, effect)
+                case BroadcastFinished():
+                    if (waiting := self._finished.get(effect.token)) is not None:
+                        waiting.set()
+        at = self._core.next_deadline()
+        if at < self._timer.deadline:
+            self._timer.deadline = at
+
+    def _send(self, effect: SendPacket) -> None:
+        parts = [part if isinstance(part, bytes) else codec.encode(part) for part in effect.parts]
+        nonce = os.urandom(12) if self._wire.encrypting else b""
+        host, port = effect.to
+        if self._udp.family == socket.AF_INET6 and ":" not in host:
+            host = "::ffff:" + host
+        try:
+            self._udp.sendto(self._wire.seal(parts, crc=effect.crc, nonce=nonce), (host, port))
+        except OSError as problem:
+            # Unreachable now, or the buffer is full: like a lost packet, and the protocol expects those.
+            log.debug("packet_not_sent", extra={"to": effect.to, "why": str(problem)})
+
+    def _notify(self, event: Event) -> None:
+        for observer in tuple(self._observers):
+            try:
+                observer(event)
+            except Exception:
+                log.exception("observer_failed")
+        for events in self._streams:
+            events.push(event)
+
+    def _serve(self, message: StreamMessage) -> StreamMessage | None:
+        answer, effects = self._core.serve(message, trio.current_time())
+        self._perform(effects)
+        return answer
+
+    async def _push_pull(self, to: Address, *, join: bool) -> None:
+        state = self._core.local_state(join=join)
+        answer = await streams.exchange(to, state, self._wire, timeout=self._config.tcp_timeout)
+        match answer:
+            case PushPull():
+                self._perform(self._core.merge(answer, join=join, now=trio.current_time()))
+            case Error():
+                raise JoinError(f"remote error: {answer.error}")
+            case _:
+                raise JoinError("the answer is no member list")
+
+    async def _push_pull_quietly(self, to: Address) -> None:
+        self._push_pulls += 1
+        try:
+            await self._push_pull(to, join=False)
+        except (OSError, MemberlistError) as problem:
+            log.info("push_pull_failed", extra={"to": to, "why": str(problem)})
+        finally:
+            self._push_pulls -= 1
+
+    async def _stream_ping(self, effect: StartStreamPing) -> None:
+        with trio.move_on_at(effect.deadline_at):
+            try:
+                answer = await streams.exchange(
+                    effect.to, effect.ping, self._wire, timeout=self._config.tcp_timeout
+                )
+            except (OSError, DecodeError) as problem:
+                log.debug("stream_ping_failed", extra={"to": effect.to, "why": str(problem)})
+                return
+            if isinstance(answer, Ack) and answer.seq_no == effect.ping.seq_no:
+                self._core.stream_acked(answer.seq_no)
+
+    async def _wait(self, command: tuple[int, list[Effect]], timeout: float) -> None:
+        token, effects = command
+        finished = self._finished[token] = trio.Event()
+        try:
+            self._perform(effects)
+            with trio.move_on_after(timeout) as scope:
+                await finished.wait()
+            if scope.cancelled_caught:
+                raise Timeout(f"the broadcast was not finished in {timeout:g} s")
+        finally:
+            del self._finished[token]
+
+    def _entry(self, name: str) -> Entry:
+        entry = self._core.table.members.get(name)
+        if entry is None:
+            raise MemberlistError(f"{name}: no such member")
+        return entry
+
+
+class Events:
+    """An async iterator over events; ends with the membership.  `close` it, or leave it to the end."""
+
+    def __init__(self, capacity: int, forget: Callable[[Events], None]) -> None:
+        self._waiting: deque[Event] = deque()
+        self._capacity, self._forget = capacity, forget
+        self._lost = 0
+        self._closed = False
+        self._news = trio.lowlevel.ParkingLot()
+
+    def push(self, event: Event) -> None:
+        if len(self._waiting) >= self._capacity:
+            self._lost += 1
+        else:
+            if self._lost:
+                self._waiting.append(Lagged(self._lost))
+                self._lost = 0
+            self._waiting.append(event)
+        self._news.unpark_all()
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._forget(self)
+            self._news.unpark_all()
+
+    def __aiter__(self) -> Events:
+        return self
+
+    async def __anext__(self) -> Event:
+        await trio.lowlevel.checkpoint()
+        while not self._waiting:
+            if self._lost:
+                lost, self._lost = self._lost, 0
+                return Lagged(lost)
+            if self._closed:
+                raise StopAsyncIteration
+            await self._news.park()
+        return self._waiting.popleft()
+
+
+@asynccontextmanager
+async def open_member(
+    config: Config, *, delegate: Delegate | None = None, rng: random.Random | None = None
+) -> AsyncIterator[Member]:
+    """Bind, become a member of our own cluster of one, and run until the block ends; then fall silent.
+
+    `Member.join` finds others, `Member.leave` says goodbye.  Raises ConfigError when the address cannot be
+    bound, and what the block raises, as it is.
+    """
+    rng = rng or random.Random()
+    udp, tcp = _bind(config.bind)
+    failure: BaseException | None = None
+    with udp, tcp:
+        address, port = advertised(config.bind, config.advertise, udp.getsockname()[1])
+        wire = Wire(
+            keyring=config.keyring,
+            label=config.label,
+            compress=config.compress,
+            verify_incoming=config.verify_incoming,
+            verify_outgoing=config.verify_outgoing,
+            skip_label=config.skip_inbound_label_check,
+            encryption_version=0 if config.protocol_version == 1 else 1,
+        )
+        now = trio.current_time()
+        core = Core(config, address=address, port=port, now=now, rng=rng, delegate=delegate)
+        async with trio.open_nursery() as nursery:
+            member = Member(config, core, wire, udp, nursery)
+            member._perform(core.start(now))
+            listener = streams.Listener(tcp, wire, timeout=config.tcp_timeout, serve=member._serve)
+            nursery.start_soon(member._receive)
+            nursery.start_soon(member._keep_time)
+            nursery.start_soon(listener.run)
+            try:
+                yield member
+            except trio.Cancelled:
+                raise
+            except BaseException as problem:  # noqa: BLE001 - leaves as it is, not wrapped in a group
+                failure = problem
+            for events in tuple(member._streams):
+                events.close()
+            nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+def _bind(bind: Address) -> tuple[socket.socket, trio.socket.SocketType]:
+    """UDP and TCP on one port, free on both when it is ours to choose."""
+    family = socket.AF_INET6 if ":" in bind[0] else socket.AF_INET
+    for attempt in range(BIND_TRIES):
+        tcp = socket.socket(family, socket.SOCK_STREAM)
+        udp = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            for one in (tcp, udp):
+                one.setblocking(False)
+                if family == socket.AF_INET6:
+                    one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            tcp.bind(bind)
+            udp.bind((bind[0], tcp.getsockname()[1]))
+            tcp.listen(streams.MAX_INBOUND)
+        except OSError as problem:
+            tcp.close()
+            udp.close()
+            if problem.errno == errno.EADDRINUSE and bind[1] == 0 and attempt + 1 < BIND_TRIES:
+                continue
+            raise ConfigError(f"bind: {bind[0]} port {bind[1]}: {os.strerror(problem.errno or 0)}") from None
+        udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        return udp, trio.socket.from_stdlib_socket(tcp)
+    raise AssertionError

@@ -1,0 +1,140 @@
+"""TCP: one message each way on every connection, within bounds of time, number and memory."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import trio
+
+from . import stream
+from .config import MAX_MEMBERS, Address
+from .errors import DecodeError
+from .messages import Error, StreamMessage
+from .packet import Wire
+
+log = logging.getLogger(__name__)
+
+MAX_INBOUND: Final = 128
+"""Connections served at one time; more are closed at once, as upstream does."""
+MAX_BUFFERED: Final = 64 * 1024 * 1024
+"""Octets all inbound connections together may have waiting, unproven, in our memory."""
+CHUNK: Final = 65536
+
+Serve = Callable[[StreamMessage], StreamMessage | None]
+
+
+class Listener:
+    """Serves inbound connections; `serve` must not block."""
+
+    def __init__(
+        self, listening: trio.socket.SocketType, wire: Wire, *, timeout: float, serve: Serve
+    ) -> None:
+        self._listening, self._wire, self._timeout, self._serve = listening, wire, timeout, serve
+        self._active = 0
+        self._buffered = 0
+
+    async def run(self) -> None:
+        backoff = 0.005
+        async with trio.open_nursery() as nursery:
+            while True:
+                try:
+                    connection, peer = await self._listening.accept()
+                except OSError as problem:
+                    if problem.errno == errno.EBADF:
+                        raise
+                    # Out of descriptors, or the peer was gone first: neither may spin nor end us.
+                    log.warning("accept_failed", extra={"why": str(problem)})
+                    await trio.sleep(backoff)
+                    backoff = min(2 * backoff, 1.0)
+                    continue
+                backoff = 0.005
+                if self._active >= MAX_INBOUND:
+                    connection.close()
+                    continue
+                self._active += 1
+                nursery.start_soon(self._handle, connection, peer)
+
+    async def _handle(self, connection: trio.socket.SocketType, peer: object) -> None:
+        buffered = 0
+        reader = stream.Reader(self._wire, accepted=True, max_nodes=MAX_MEMBERS)
+        try:
+            with connection:
+                message = None
+                with trio.move_on_after(self._timeout):
+                    while message is None:
+                        data = await connection.recv(CHUNK)
+                        if not data:
+                            return
+                        buffered += len(data)
+                        self._buffered += len(data)
+                        if self._buffered > MAX_BUFFERED:
+                            log.warning("stream_refused", extra={"peer": peer, "why": "too much is waiting"})
+                            return
+                        message = reader.feed(data)
+                answer = None if message is None else self._serve(message)
+                if answer is not None:
+                    await self._answer(connection, answer)
+        except stream.Refused as problem:
+            log.warning("stream_refused", extra={"peer": peer, "why": str(problem)})
+            with connection:
+                await self._answer(connection, Error(str(problem)))
+        except DecodeError as problem:
+            log.warning("stream_dropped", extra={"peer": peer, "why": str(problem)})
+        except OSError as problem:
+            log.info("stream_broken", extra={"peer": peer, "why": str(problem)})
+        finally:
+            connection.close()
+            self._active -= 1
+            self._buffered -= buffered
+
+    async def _answer(self, connection: trio.socket.SocketType, answer: StreamMessage) -> None:
+        nonce = os.urandom(12)
+        with trio.move_on_after(self._timeout):
+            await send_all(connection, stream.encode(answer, self._wire, dialling=False, nonce=nonce))
+
+
+async def exchange(
+    to: Address, message: StreamMessage, wire: Wire, *, timeout: float, answered: bool = True
+) -> StreamMessage | None:
+    """Dial, send, and read the answer if there is to be one; `timeout` seconds for each of the three.
+
+    Raises OSError (TimeoutError among them) and DecodeError.
+    """
+    family = socket.AF_INET6 if ":" in to[0] else socket.AF_INET
+    with trio.socket.socket(family, socket.SOCK_STREAM) as connection:
+        with _deadline(timeout, f"no connection in {timeout:g} s"):
+            await connection.connect(to)
+        with _deadline(timeout, f"not taken in {timeout:g} s"):
+            data = stream.encode(message, wire, dialling=True, nonce=os.urandom(12))
+            await send_all(connection, data)
+        if not answered:
+            return None
+        reader = stream.Reader(wire, accepted=False, max_nodes=MAX_MEMBERS)
+        with _deadline(timeout, f"no answer in {timeout:g} s"):
+            while True:
+                data = await connection.recv(CHUNK)
+                if not data:
+                    raise ConnectionError("closed without an answer")
+                if (answer := reader.feed(data)) is not None:
+                    return answer
+
+
+async def send_all(connection: trio.socket.SocketType, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[await connection.send(rest) :]
+
+
+@contextmanager
+def _deadline(seconds: float, what: str) -> Iterator[None]:
+    """Like `trio.fail_after`, but what it raises is an OSError that says what was waited for."""
+    with trio.move_on_after(seconds) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise TimeoutError(what)

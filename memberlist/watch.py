@@ -1,0 +1,453 @@
+"""The watchers: who is unreachable, known in constant time whatever the cluster's size.
+
+For each member the first W reachable others in rendezvous order watch it with ordinary pings.  A watched
+member that leaves two pings in a row unanswered is in *doubt*: it is pinged faster, and others are asked to
+ping it.  Still silent at the end of the doubt, it is *accused*: an ordinary suspect message goes to everybody
+directly.  Whoever holds accusations by at least half of a member's watchers takes it for unreachable.
+
+A watcher that cannot show that its own packets come and go keeps its accusation to itself; one that hears
+nobody at all knows that it is alone.  README, Watchers, has the times and the odds.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import islice
+from typing import Final
+
+from . import codec
+from .config import Config
+from .effects import Effect, Notify, SendPacket
+from .entry import Entry
+from .events import Reachable, Unreachable
+from .messages import IndirectPing, Ping, State, Suspect
+from .table import Table
+
+# In units of the watch interval, because together they are the detection time: 1 + 0.8 + 1.6 intervals after
+# the first unanswered ping, 0.17 s.  A node that freezes for 0.15 s still answers in time.
+PING_TIMEOUT: Final = 0.8
+MAX_PING_TIMEOUT: Final = 2.0
+DOUBT: Final = 1.6
+URGENT_INTERVAL: Final = 0.4
+"""Between direct pings during a doubt: independent loss must hit all of them."""
+TELL_AGAIN: Final = (1.0, 2.0, 4.0)
+"""Intervals after which an accusation is repeated, against loss."""
+TELL_INTERVAL: Final = 1.0
+"""Seconds between later repetitions, for members that came since."""
+
+ALONE_ROUNDS: Final = 3
+"""Doubts in a row without a sound from anybody after which it is we who are cut off."""
+VOTE_LIFETIME: Final = 2.5
+"""Seconds an accusation counts; its author repeats it while it stands."""
+MAX_VOTES: Final = 64
+"""Accusers kept for one member."""
+MAX_UNANSWERED: Final = 64
+"""Pings remembered for one target."""
+MAX_PATIENCE: Final = 8.0
+PATIENCE_HALVES_AFTER: Final = 10.0
+"""A target that refutes our accusation gets twice the doubt next time, for a while: a member that is slow
+rather than gone must not flap."""
+
+
+@dataclass(slots=True, eq=False)
+class Target:
+    """One member we watch."""
+
+    member: Entry
+    unanswered: dict[int, float] = field(default_factory=dict)
+    """Sequence numbers and when each left, oldest first; an answer settles all that are not newer."""
+    answered: bool = False
+    silent_since: float | None = None
+    """When the oldest unanswered ping left."""
+    doubted_at: float | None = None
+    judged_at: float = 0.0
+    """End of the doubt."""
+    rounds: int = 0
+    urgent_at: float = 0.0
+    accused: bool = False
+    tell_at: float = 0.0
+    told: int = 0
+    patience: float = 1.0
+    patience_at: float = 0.0
+    rtt: float = 0.0
+    rtt_deviation: float = 0.0
+
+    def sample(self, rtt: float) -> None:
+        """RFC 6298's smoothing."""
+        if not self.rtt:
+            self.rtt, self.rtt_deviation = rtt, rtt / 2
+        else:
+            self.rtt_deviation += (abs(self.rtt - rtt) - self.rtt_deviation) / 4
+            self.rtt += (rtt - self.rtt) / 8
+
+    def trust(self) -> None:
+        self.silent_since = next(iter(self.unanswered.values()), None)
+        self.doubted_at = None
+        self.rounds = 0
+        self.accused = False
+
+
+class Watch:
+    """Our part as a watcher, and our opinion formed from all watchers' accusations."""
+
+    def __init__(
+        self, config: Config, table: Table, *, next_seq: Callable[[], int], rng: random.Random, now: float
+    ) -> None:
+        self._config, self._table, self._next_seq, self._rng = config, table, next_seq, rng
+        self._interval = config.watch_interval
+        self._ping_at = now + rng.random() * self._interval
+        self._targets: dict[str, Target] = {}
+        self._waiting: dict[int, Target] = {}
+        self._checks: dict[int, float] = {}
+        self._votes: dict[str, dict[str, tuple[int, float]]] = {}
+        self._rankings: dict[str, tuple[str, ...]] = {}
+        self._population = -1
+        self._generation = -1
+        self._heard_at = now
+        self._proved_at = now
+        self._lonely: set[str] = set()
+        self.alone = False
+        """We hear nobody: to us, everybody else is unreachable."""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return tuple(self._targets)
+
+    def next_deadline(self) -> float:
+        at = self._ping_at
+        for target in self._targets.values():
+            if target.silent_since is None:
+                continue
+            if target.accused:
+                at = min(at, target.tell_at)
+            elif target.doubted_at is None:
+                at = min(at, self._doubt_at(target))
+            else:
+                at = min(at, target.urgent_at, target.judged_at)
+        return at
+
+    def tick(self, now: float) -> tuple[list[Effect], list[Suspect]]:
+        """Effects, and our own new accusations, which the caller also treats as news."""
+        effects: list[Effect] = []
+        accusations: list[Suspect] = []
+        pinging = now >= self._ping_at
+        if pinging:
+            self._ping_at = max(self._ping_at + self._interval, now + self._interval / 2)
+            if self._generation != self._table.generation:
+                self._generation = self._table.generation
+                self._retarget()
+                effects += self._verdicts(now)
+        for target in tuple(self._targets.values()):
+            urgent = target.doubted_at is not None and not target.accused and now >= target.urgent_at
+            if pinging or urgent:
+                effects.append(self._ping(target, now))
+            if target.silent_since is None:
+                continue
+            if target.accused:
+                if now >= target.tell_at:
+                    effects += self._tell(target, now)
+            elif target.doubted_at is None:
+                if now >= self._doubt_at(target):
+                    target.doubted_at = now
+                    effects += self._doubt(target, now)
+                    effects += self._verdicts(now)
+            elif now >= target.judged_at:
+                if self._sound(target):
+                    accusations.append(self._accuse(target, now))
+                    effects += self._tell(target, now)
+                    effects += self._verdicts(now)
+                else:
+                    target.rounds += 1
+                    effects += self._doubt(target, now)
+                    if target.rounds >= ALONE_ROUNDS and self._heard_at < target.doubted_at:
+                        effects += self._be_alone()
+        return effects, accusations
+
+    # ------------------------------------------------------------------------------ what comes in
+
+    def heard(self, now: float) -> list[Effect]:
+        """A packet came from somebody."""
+        self._heard_at = now
+        if not self.alone:
+            return []
+        self.alone = False
+        lonely, self._lonely = self._lonely, set()
+        return [effect for name in sorted(lonely) for effect in self._trust_again(name)]
+
+    def acked(self, seq_no: int, now: float) -> list[Effect] | None:
+        """None when the answer belongs to no ping of ours."""
+        target = self._waiting.pop(seq_no, None)
+        if target is None:
+            sent_at = self._checks.pop(seq_no, None)
+            if sent_at is None:
+                return None
+            self._proved_at = max(self._proved_at, sent_at)
+            return []
+        sent_at = target.unanswered.pop(seq_no)
+        self._proved_at = max(self._proved_at, sent_at)
+        target.sample(now - sent_at)
+        target.answered = True
+        if target.unanswered:
+            for older in [seq for seq, at in target.unanswered.items() if at <= sent_at]:
+                self._forget(target, older)
+        accused = target.accused
+        target.trust()
+        if not accused:
+            return []
+        name = target.member.name
+        if (votes := self._votes.get(name)) is not None:
+            votes.pop(self._config.name, None)
+        return self._trust_again(name)
+
+    def accused(self, message: Suspect, now: float) -> list[Effect]:
+        """Somebody suspects somebody, in SWIM's terms or a watcher's: to us, a vote."""
+        member = self._table.members.get(message.node)
+        if (
+            member is None
+            or member.gone
+            or message.node == self._config.name
+            or message.incarnation < member.incarnation
+            or message.sender not in self._table.members
+        ):
+            return []
+        votes = self._votes.setdefault(message.node, {})
+        votes.pop(message.sender, None)
+        votes[message.sender] = (message.incarnation, now)
+        if len(votes) > MAX_VOTES:
+            del votes[next(iter(votes))]
+        return self._verdicts(now)
+
+    def refuted(self, name: str, now: float) -> list[Effect]:
+        """It announced itself alive with a higher incarnation: every older accusation is void."""
+        self._votes.pop(name, None)
+        target = self._targets.get(name)
+        if target is not None and target.silent_since is not None:
+            if target.accused:
+                target.patience = min(target.patience * 2, MAX_PATIENCE)
+                target.patience_at = now
+            for seq_no in tuple(target.unanswered):
+                self._forget(target, seq_no)
+            target.trust()
+        return self._trust_again(name)
+
+    def delay(self, seconds: float) -> None:
+        """We did not run for so long: the others' time did not pass either."""
+        for target in self._targets.values():
+            target.unanswered = {seq: at + seconds for seq, at in target.unanswered.items()}
+            if target.silent_since is not None:
+                target.silent_since += seconds
+            if target.doubted_at is not None:
+                target.doubted_at += seconds
+            target.judged_at += seconds
+            target.tell_at += seconds
+
+    # ------------------------------------------------------------------------- watching one target
+
+    def _doubt_at(self, target: Target) -> float:
+        assert target.silent_since is not None
+        return target.silent_since + self._interval + self._timeout(target)
+
+    def _timeout(self, target: Target) -> float:
+        patient = target.rtt + 4 * target.rtt_deviation
+        return min(max(patient, PING_TIMEOUT * self._interval), MAX_PING_TIMEOUT * self._interval)
+
+    def _ping(self, target: Target, now: float) -> SendPacket:
+        member = target.member
+        ping = self._new_ping(member)
+        self._remember(target, ping.seq_no, now)
+        target.urgent_at = now + URGENT_INTERVAL * self._interval
+        if target.accused or member.state is State.SUSPECT:
+            # Like SWIM's own probe of a suspect: the answer and the refutation come back together.
+            suspect = Suspect(member.incarnation, member.name, self._config.name)
+            return SendPacket(member.to, (ping, suspect))
+        return SendPacket(member.to, (ping,))
+
+    def _doubt(self, target: Target, now: float) -> list[Effect]:
+        """Ask others to try, and at once whether those others hear us at all."""
+        self._cool(target, now)
+        length = max(DOUBT * self._interval, 2 * self._timeout(target)) * target.patience
+        target.judged_at = now + length
+        target.urgent_at = now
+        member, me = target.member, self._table.me
+        self._checks = {seq: at for seq, at in self._checks.items() if now - at < 2 * length}
+        effects: list[Effect] = []
+        for helper in self._table.sample(
+            max(1, self._config.indirect_checks), lambda one: one.reachable and one is not member
+        ):
+            check = self._new_ping(helper)
+            self._checks[check.seq_no] = now
+            ask = IndirectPing(
+                seq_no=self._next_seq(),
+                target=member.addr,
+                port=member.port,
+                node=member.name,
+                nack=False,
+                source_addr=me.addr,
+                source_port=me.port,
+                source_node=me.name,
+            )
+            self._remember(target, ask.seq_no, now)
+            effects.append(SendPacket(helper.to, (check, ask)))
+        return effects
+
+    def _sound(self, target: Target) -> bool:
+        """Whether our word is worth something: somebody answered us since the doubt began, or there is nobody
+        else who could."""
+        assert target.doubted_at is not None
+        if self._proved_at >= target.doubted_at:
+            return True
+        return not any(member.reachable for member in self._table.others() if member is not target.member)
+
+    def _accuse(self, target: Target, now: float) -> Suspect:
+        target.accused = True
+        target.told = 0
+        name = target.member.name
+        accusation = Suspect(target.member.incarnation, name, self._config.name)
+        self._votes.setdefault(name, {})[self._config.name] = (accusation.incarnation, now)
+        return accusation
+
+    def _tell(self, target: Target, now: float) -> list[Effect]:
+        """Everybody at once; gossip would take as long as everything up to here."""
+        steps = TELL_AGAIN
+        wait = steps[target.told] * self._interval if target.told < len(steps) else TELL_INTERVAL
+        target.told += 1
+        target.tell_at = now + wait
+        member = target.member
+        if member.gone:
+            return []
+        self._votes.setdefault(member.name, {})[self._config.name] = (member.incarnation, now)
+        message = codec.encode(Suspect(member.incarnation, member.name, self._config.name))
+        return [
+            SendPacket(other.to, (message,))
+            for other in self._table.others()
+            if not other.gone and other is not member
+        ]
+
+    def _cool(self, target: Target, now: float) -> None:
+        while target.patience > 1 and now - target.patience_at > PATIENCE_HALVES_AFTER:
+            target.patience /= 2
+            target.patience_at += PATIENCE_HALVES_AFTER
+
+    def _new_ping(self, member: Entry) -> Ping:
+        me = self._table.me
+        return Ping(self._next_seq(), member.name, me.addr, me.port, me.name)
+
+    def _remember(self, target: Target, seq_no: int, now: float) -> None:
+        target.unanswered[seq_no] = now
+        self._waiting[seq_no] = target
+        if target.silent_since is None:
+            target.silent_since = now
+        if len(target.unanswered) > MAX_UNANSWERED:
+            self._forget(target, next(iter(target.unanswered)))
+
+    def _forget(self, target: Target, seq_no: int) -> None:
+        del target.unanswered[seq_no]
+        del self._waiting[seq_no]
+
+    # -------------------------------------------------------------------------------- the verdict
+
+    def _verdicts(self, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for name in tuple(self._votes):
+            member = self._table.members.get(name)
+            if member is None or member.gone:
+                del self._votes[name]
+            elif not member.unreachable and self._condemned(name, now):
+                effects.append(self._give_up(member))
+        return effects
+
+    def _condemned(self, name: str, now: float) -> bool:
+        target = self._targets.get(name)
+        if target is not None and target.answered and target.doubted_at is None:
+            return False  # we hear it ourselves
+        votes = self._standing(name, now)
+        if not votes:
+            return False
+        watchers = self._watchers(name)
+        # A watcher that is accused by its own watchers may have fallen together with this member: whoever is
+        # likely dead has no vote, or two members that fall at once would wait for each other's word.
+        able = [w for w in watchers if w == self._config.name or not self._doubtful(w, now)]
+        voices = sum(1 for watcher in able if watcher in votes)
+        return voices > 0 and 2 * voices >= len(able)
+
+    def _doubtful(self, name: str, now: float) -> bool:
+        if name not in self._votes:
+            return False
+        votes = self._standing(name, now)
+        return bool(votes) and any(watcher in votes for watcher in self._watchers(name))
+
+    def _standing(self, name: str, now: float) -> dict[str, tuple[int, float]]:
+        votes = self._votes.get(name, {})
+        incarnation = self._table.members[name].incarnation
+        for accuser, (about, at) in tuple(votes.items()):
+            if about < incarnation or now - at > VOTE_LIFETIME:
+                del votes[accuser]
+        return votes
+
+    def _give_up(self, member: Entry) -> Effect:
+        member.unreachable = True
+        self._table.generation += 1
+        return Notify(Unreachable(member.node()))
+
+    def _trust_again(self, name: str) -> list[Effect]:
+        member = self._table.members.get(name)
+        if member is None or not member.unreachable or self.alone:
+            return []
+        member.unreachable = False
+        self._table.generation += 1
+        return [] if member.gone else [Notify(Reachable(member.node()))]
+
+    def _be_alone(self) -> list[Effect]:
+        if self.alone:
+            return []
+        self.alone = True
+        lost = [m for m in self._table.others() if m.reachable]
+        self._lonely = {member.name for member in lost}
+        return [self._give_up(member) for member in lost]
+
+    # ---------------------------------------------------------------------------- who watches whom
+
+    def _watchers(self, name: str) -> list[str]:
+        """The first W reachable members in rendezvous order of `name`."""
+        if self._population != self._table.population:
+            self._population = self._table.population
+            self._rankings.clear()
+        ranking = self._rankings.get(name)
+        if ranking is None:
+            names = (other for other in self._table.members if other != name)
+            ranking = tuple(sorted(names, key=lambda other: rank(name, other), reverse=True))
+            self._rankings[name] = ranking
+        members = self._table.members
+        reachable = (one for one in ranking if one in members and members[one].reachable)
+        return list(islice(reachable, self._config.watchers))
+
+    def _retarget(self) -> None:
+        me, members = self._config.name, self._table.members
+        reachable = [name for name, member in members.items() if member.reachable and name != me]
+        wanted = [m for m in self._table.others() if not m.gone and self._among_first(m.name, reachable)]
+        if not wanted and reachable:
+            # Everybody watches somebody, or we could not know that we are cut off.
+            wanted = [members[max(reachable, key=lambda name: rank(me, name))]]
+        for name in [n for n in self._targets if members.get(n) not in wanted]:
+            target = self._targets.pop(name)
+            for seq_no in tuple(target.unanswered):
+                self._forget(target, seq_no)
+        for member in wanted:
+            if member.name not in self._targets:
+                self._targets[member.name] = Target(member)
+
+    def _among_first(self, name: str, reachable: list[str]) -> bool:
+        """Whether fewer than W others rank before us; ends at the W-th, so mostly after a few steps."""
+        mine = rank(name, self._config.name)
+        better = (other for other in reachable if other != name and rank(name, other) > mine)
+        return len(list(islice(better, self._config.watchers))) < self._config.watchers
+
+
+def rank(watched: str, watcher: str) -> bytes:
+    """Rendezvous weight: every member computes the same order without a message, and a member that comes or
+    goes moves only its own watches."""
+    text = f"{watched}\0{watcher}".encode("utf-8", "surrogateescape")
+    return blake2b(text, digest_size=8).digest()
