@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 import os
 import random
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import trio
 
-from tests.interop.peer import PYTHON_PEER, Peer
+from tests.interop.peer import Peer
+from tests.interop.stage import Programs
 
 PORT: Final = 17946
 
@@ -70,7 +71,7 @@ _block = random.Random(os.getpid()).randrange(16, 240)  # keeps two test runs ap
 class Cluster:
     """Members of one scenario; each gets the next address of the cluster's own loopback subnet."""
 
-    programs: Mapping[str, Sequence[str]]
+    programs: Programs
     nursery: trio.Nursery
     start_fields: Mapping[str, Any]
     peers: dict[str, Peer] = field(default_factory=dict)
@@ -110,9 +111,7 @@ class Cluster:
 
 
 @asynccontextmanager
-async def open_cluster(
-    programs: Mapping[str, Sequence[str]], start_fields: Mapping[str, Any]
-) -> AsyncIterator[Cluster]:
+async def open_cluster(programs: Programs, start_fields: Mapping[str, Any]) -> AsyncIterator[Cluster]:
     """A cluster whose processes end with the block, however it is left."""
     async with trio.open_nursery() as nursery:
         cluster = Cluster(programs, nursery, start_fields)
@@ -150,6 +149,3 @@ def marks(peers: Iterable[Peer]) -> dict[str, int]:
 def departures(peer: Peer, since: int = 0) -> list[str]:
     """Whom it has seen leave or die since the mark."""
     return [event["node"]["name"] for event in peer.seen("leave", since)]
-
-
-__all__ = ["PYTHON_PEER", "Cluster", "Wire", "all_alive", "all_see", "departures", "marks", "open_cluster"]

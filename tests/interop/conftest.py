@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
-from tests.interop.gobuild import MODULE_FILES, CannotBuildError, go_peer
+from tests.interop.gobuild import MODULE_FILES, go_peer
 from tests.interop.peer import PYTHON_PEER
-from tests.interop.stage import Scene, Stage
+from tests.interop.serf import serf_program
+from tests.interop.stage import Programs, Scene, Stage
 
 
 @pytest.fixture(scope="session")
@@ -27,19 +29,17 @@ def progress(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
 
 @pytest.fixture(scope="session")
-def programs(progress: Callable[[str], None]) -> dict[str, Sequence[str]]:
-    """Kind of member -> the command that runs one."""
-    try:
-        found: dict[str, Sequence[str]] = {
-            version: [str(go_peer(version, progress))] for version in MODULE_FILES
-        }
-    except CannotBuildError as error:
-        pytest.skip(str(error))
-    return {**found, "python": PYTHON_PEER}
+def programs(progress: Callable[[str], None]) -> Programs:
+    """Kind of member -> the command that runs one, or the reason why there is none here."""
+    programs = Programs({"python": PYTHON_PEER})
+    for version in MODULE_FILES:
+        programs.find(version, partial(go_peer, version, progress))
+    programs.find("serf", partial(serf_program, progress))
+    return programs
 
 
 @pytest.fixture(scope="session")
-def stage(request: pytest.FixtureRequest, programs: dict[str, Sequence[str]]) -> Iterator[Stage]:
+def stage(request: pytest.FixtureRequest, programs: Programs) -> Iterator[Stage]:
     found = [
         item.callspec.params["scene"]
         for item in request.session.items

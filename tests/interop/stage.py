@@ -11,16 +11,39 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import pytest
 import trio
 
-Programs: TypeAlias = Mapping[str, Sequence[str]]
+from tests.interop.gobuild import CannotBuildError
+
 Play: TypeAlias = Callable[..., Awaitable[None]]
 
 AT_ONCE: Final = 4
 SCENE_SECONDS: Final = 150.0
+
+
+class Programs:
+    """Commands that run a member, by its kind."""
+
+    def __init__(self, commands: Mapping[str, Sequence[str]]) -> None:
+        self._commands = dict(commands)
+        self._missing: dict[str, str] = {}
+
+    def find(self, kind: str, finder: Callable[[], Path]) -> None:
+        """Add the program the finder names, or remember why it found none."""
+        try:
+            self._commands[kind] = [str(finder())]
+        except CannotBuildError as error:
+            self._missing[kind] = str(error)
+
+    def __getitem__(self, kind: str) -> Sequence[str]:
+        """Raises CannotBuildError where there is no such program on this machine."""
+        if kind in self._missing:
+            raise CannotBuildError(self._missing[kind])
+        return self._commands[kind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +79,16 @@ class Stage:
     _scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
     def outcome(self, scene: Scene) -> None:
-        """Wait for a scene to end; raises what it raised."""
+        """Wait for a scene to end; raises what it raised.  Skips the test when a program cannot be had."""
         if self._thread is None:
             self._outcomes = {wanted: Future() for wanted in self.wanted}
             self._thread = threading.Thread(target=trio.run, args=(self._play_all,), name="stage")
             self._thread.start()
         # A scene that waits for its turn waits for those before it, each of which is bounded.
-        self._outcomes[scene].result(timeout=SCENE_SECONDS * len(self.wanted))
+        try:
+            self._outcomes[scene].result(timeout=SCENE_SECONDS * len(self.wanted))
+        except CannotBuildError as error:
+            pytest.skip(str(error))
 
     def close(self) -> None:
         """Stop what still plays and wait until its processes are gone."""
@@ -92,8 +118,15 @@ class Stage:
             with trio.fail_after(SCENE_SECONDS):
                 await scene.play(self.programs, **dict(scene.arguments))
         except Exception as error:  # noqa: BLE001 (the test that asks for the outcome raises it)
-            outcome.set_exception(error)
+            outcome.set_exception(_cause(error))
         else:
             outcome.set_result(None)
         finally:
             turns.release_on_behalf_of(scene)
+
+
+def _cause(error: Exception) -> Exception:
+    """What went wrong, without the groups nurseries put around it."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
