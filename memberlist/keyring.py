@@ -23,9 +23,9 @@ KEY_SIZES: Final = (16, 24, 32)
 """Octets: AES-128, AES-192, AES-256."""
 
 NONCE_SIZE: Final = 12
-_TAG_SIZE: Final = 16
+TAG_SIZE: Final = 16
 _BLOCK: Final = 16
-_OVERHEAD: Final = (1 + NONCE_SIZE + _BLOCK + _TAG_SIZE, 1 + NONCE_SIZE + _TAG_SIZE)
+_OVERHEAD: Final = (1 + NONCE_SIZE + _BLOCK + TAG_SIZE, 1 + NONCE_SIZE + TAG_SIZE)
 
 
 def overhead(version: int) -> int:

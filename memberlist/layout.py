@@ -132,6 +132,8 @@ class Kind:
 
     encode: Callable[[Any], bytes]
     decode: Callable[[Any], Any]
+    nil_when_empty: bool = False
+    """Octets of which there are always some, so that none at all means Go's nil."""
 
 
 def _unsigned(maximum: int) -> Kind:
@@ -206,18 +208,13 @@ def _decode_text(value: object) -> str:
     return octets.decode("utf-8", "surrogateescape") if octets else ""
 
 
-def _encode_filled(value: bytes) -> bytes:
-    """Fields that are never empty on purpose: no octets means Go's nil."""
-    return pack(value or None)
-
-
 def _octets(wrong: Callable[[int], str | None]) -> Kind:
     """Octets whose number is checked: `wrong` gives the reason against it, or None."""
 
     def encode(value: bytes) -> bytes:
         if reason := wrong(len(value)):
             raise ValueError(reason)
-        return _encode_filled(value)
+        return pack(value or None)
 
     def decode(value: object) -> bytes:
         octets = _decode_octets(value) or b""
@@ -225,7 +222,7 @@ def _octets(wrong: Callable[[int], str | None]) -> Kind:
             raise DecodeError(reason)
         return octets
 
-    return Kind(encode, decode)
+    return Kind(encode, decode, nil_when_empty=True)
 
 
 def _wrong_address(length: int) -> str | None:
@@ -316,6 +313,14 @@ class Layout(Generic[T]):
                 raise ValueError(f"{type(message).__name__} {key[1:].decode()}: {problem}") from None
         fragments[0] = b"%c" % (0x80 | len(fragments) >> 1)
         return b"".join(fragments)
+
+    def describe(self, message: T) -> dict[str, int | bool | str | bytes | None]:
+        """What stands on the wire for `message`: Go's names, in order; None where it is nil."""
+        return {
+            field.wire: None if field.kind.nil_when_empty and not value else value
+            for field, value in zip(self._sorted, self.values(message), strict=True)
+            if value or not field.omitted_when_empty
+        }
 
     def decode(self, body: bytes, limit: int = MAX_BODY) -> T:
         """The struct in `body`; octets after it are ignored.  Raises DecodeError, which names the field."""
