@@ -94,7 +94,7 @@ class Logger:
     def info(self, event: str, /, **fields: object) -> None:
         self._log(logging.INFO, event, fields)
 
-    def warn(self, event: str, /, **fields: object) -> None:
+    def warning(self, event: str, /, **fields: object) -> None:
         self._log(logging.WARNING, event, fields)
 
     def error(self, event: str, /, **fields: object) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from hashlib import sha256
 from types import MappingProxyType
-from typing import Final, Self, TypeAlias
+from typing import Self, TypeAlias
 
 from crier.kube.model.addresses import Address
 from crier.kube.model.advertisement import L2Advertisement

@@ -1,8 +1,4 @@
-"""The cluster as one immutable value: what the plan is made from, and nothing else.
-
-A `View` holds the configuration *in force*, which is not always the newest: configuration that cannot be used
-is refused as a whole and the last good one stays (`adopt`), so a typing error never takes an address away.
-"""
+"""The cluster as one immutable value: what the plan is made from, and nothing else."""
 
 from __future__ import annotations
 
@@ -92,19 +88,3 @@ def addresses(service: Service) -> tuple[Address, ...] | None:
         return tuple(parse_address(text) for text in service.ingress_ips)
     except ValueError:
         return None
-
-
-def stranded(candidate: Configuration, announced: Iterable[Service]) -> str:
-    """Why a configuration must wait: a service that is announced has addresses outside of its pools.
-
-    MetalLB's rule: the controller moves the service first, and until it has, the addresses keep answering.
-    "" when nothing stands in the way.
-    """
-    for service in sorted(announced, key=lambda each: each.key):
-        ips = addresses(service)
-        if ips and candidate.pools.locate_all(ips) is None:
-            shown = ", ".join(str(ip) for ip in ips)
-            return (
-                f"service {service.key!r} has not moved yet: {shown} is in no pool of the new configuration"
-            )
-    return ""

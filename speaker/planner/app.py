@@ -1,0 +1,328 @@
+"""The planner: watches Kubernetes, decides who may answer for what, and gives the reflex its standing orders.
+
+Nothing here is in the path of a packet.  When this process ends, stalls or cannot reach the API, the
+orders given last stay in force and the reflex goes on deciding by gossip.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import importlib.metadata
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import trio
+
+from crier.kube.client import Api
+from crier.kube.transport import NoCluster
+from crier.kube.watch import backoff
+from crier.ops import http, logs
+from crier.ops.http import Response
+from crier.ops.lifecycle import stop_on_signal
+from crier.ops.metrics import CONTENT_TYPE
+from speaker import settings as speaker_settings
+from speaker.orders import BadOrder, Happened, Hello, Orders, Seeds
+from speaker.planner import documents, events
+from speaker.planner.configuration import Keeper
+from speaker.planner.link import Link, ReflexGone, fit
+from speaker.planner.metrics import Metrics
+from speaker.planner.plan import Plan, Planner, Rules
+from speaker.planner.reflex import Reflex
+from speaker.planner.report import Assigned, NoInterface, Reporter, Withdrawn
+from speaker.planner.sources import Sources
+from speaker.planner.status import ConfigurationStateWriter, L2StatusWriter, find_owner
+from speaker.planner.wake import Wakeup
+from speaker.settings import Settings
+
+log = logs.get(__name__)
+
+COALESCE: Final = 0.002
+"""Seconds a plan waits for what else may change: a rollout changes many objects at once, and one plan
+serves all."""
+HOST: Final = "127.0.0.1"
+"""The speaker shares the node's network, so its probes listen on the node's loopback only."""
+
+
+class Program:
+    """The planner's state and its tasks.  `run`, read from the top, is its architecture."""
+
+    def __init__(self, settings: Settings, link: Link, hello: Hello, api: Api) -> None:
+        self._settings = settings
+        self._me = hello.node
+        self._link = link
+        self._api = api
+        self._started_at = trio.current_time()
+
+        self._plan_due = Wakeup()
+        self._report_due = Wakeup()
+        self._statuses_due = Wakeup()
+        self._state_due = Wakeup()
+        self.sources = Sources(
+            settings,
+            changed=self._changed,
+            pods_changed=self._send_seeds,
+            statuses_changed=self._statuses_due.set,
+            state_changed=self._state_due.set,
+        )
+        self.reflex = Reflex(hello)
+        self.metrics = Metrics(hello.node, self.reflex)
+        self._keeper = Keeper()
+        self._planner = Planner(hello.node, Rules(settings.lb_class, settings.ignore_exclude_lb))
+        self._reporter = Reporter(hello.node, membership=hello.membership)
+        self._recorder = events.Recorder(api, hello.node)
+        self.plan = Plan()
+        self.orders: Orders | None = None
+        """The newest orders given; None while the ones of an earlier planner are in force."""
+        self._generation = hello.generation
+        self._settled = False
+        """The reflex has acted upon our orders, so what we know of announcements is true."""
+        self._seeds: tuple[str, ...] = ()
+
+        me = (api, settings, self.sources)
+        failed = self._count_failure
+        self._statuses = L2StatusWriter(*me, self._statuses_due, self._wanted_statuses, failed)
+        self._state = ConfigurationStateWriter(*me, self._state_due, lambda: self._keeper.condition, failed)
+
+    async def run(self) -> None:
+        """Raises ReflexGone when there is no more reflex to plan for, BadOrder when it is not understood."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._link.keep_sending)
+            nursery.start_soon(self._listen)
+            nursery.start_soon(self._keep_serving)
+            nursery.start_soon(self._recorder.run)
+            nursery.start_soon(self._keep_statuses)
+            nursery.start_soon(self._keep_reporting)
+            await nursery.start(self.sources.keep, self._api)
+            nursery.start_soon(self._keep_planning)
+
+    # ------------------------------------------------------------------------------- the reflex
+
+    async def _listen(self) -> None:
+        while True:
+            message = await self._link.receive()
+            match message:
+                case Happened():
+                    self._happened(message)
+                case Hello():
+                    raise BadOrder("a second Hello")
+                case _:
+                    self.reflex.note(message)
+                    self._report_due.set()
+
+    def _happened(self, what: Happened) -> None:
+        self.metrics.happened.add(what.what)
+        log.debug("happened", what=what.what, subject=what.subject, why=what.why, at=what.at)
+        if what.what == "conflict":
+            for key in sorted(
+                key for key, it in self._reporter.announced.items() if what.subject in it.addresses
+            ):
+                if (service := self.sources.services.objects.get(key)) is not None:
+                    self._recorder.record(events.conflict(service, what.subject, what.why))
+
+    def _send_seeds(self) -> None:
+        seeds = self.sources.seeds()
+        if seeds != self._seeds:
+            self._seeds = seeds
+            self._link.send(Seeds(seeds))
+
+    # --------------------------------------------------------------------------------- the plan
+
+    def _changed(self) -> None:
+        self.metrics.updates.add()
+        self._plan_due.set()
+
+    async def _keep_planning(self) -> None:
+        self._plan_due.set()
+        while True:
+            await self._plan_due.wait()
+            await trio.sleep(COALESCE)
+            self._replan()
+
+    def _replan(self) -> None:
+        sources = self.sources
+        services = sources.services.objects
+        announced = (key for key, verdict in self.plan.verdicts.items() if verdict.candidates)
+        before = self._keeper.condition
+        self._keeper.consider(
+            sources.pools.objects.values(),
+            sources.advertisements.objects.values(),
+            sources.configuration_errors(),
+            [services[key] for key in announced if key in services],
+        )
+        if self._keeper.condition != before:
+            self._tell_condition()
+        self.plan = self._planner.plan(sources.view(self._keeper.in_force))
+        self.metrics.plans.add()
+        # without any usable configuration the orders of the planner before us are the best there are
+        if self._keeper.in_force is not None and (self.orders is None or self.plan.vips != self.orders.vips):
+            self._give_orders()
+        self._report_due.set()
+
+    def _give_orders(self) -> None:
+        first = self.orders is None
+        self._generation += 1
+        self.orders = Orders(self._generation, self.plan.vips)
+        sent = fit(self.orders)
+        if sent is not self.orders:
+            most = max((len(vip.candidates) for vip in sent.vips), default=0)
+            log.error("orders_shortened", vips=len(sent.vips), candidates_per_vip=most)
+        self._link.send(sent)
+        self.metrics.orders_sent.add()
+        log.info("orders", generation=self._generation, vips=len(self.plan.vips))
+        if first:
+            gc.collect()
+            gc.freeze()  # what is here now stays; later collections need not walk it
+
+    # ------------------------------------------------------------------------------- the report
+
+    async def _keep_reporting(self) -> None:
+        while True:
+            await self._report_due.wait()
+            self._report()
+
+    def _report(self) -> None:
+        if self.orders is None:
+            return
+        reflex, generation = self.reflex, self.orders.generation
+        services = self.sources.services.objects
+        for news in self._reporter.update(self.plan, generation, reflex.members, reflex.vips):
+            match news:
+                case Assigned(key, addresses):
+                    log.info("serviceAnnounced", service=key, ips=addresses, protocol="layer2")
+                    if (service := services.get(key)) is not None:
+                        self._recorder.record(events.assigned(service, self._me))
+                case Withdrawn(key, addresses, reason, text):
+                    log.info("serviceWithdrawn", service=key, ips=addresses, reason=reason, why=text)
+                case NoInterface(key, address):
+                    log.warning("announceFailed", service=key, ip=address, why="no such interface here")
+                    if (service := services.get(key)) is not None:
+                        self._recorder.record(events.no_interface(service, address, self._me))
+        self.metrics.set_announced(self._reporter.announced.items())
+        self._settled = (
+            reflex.vips is not None
+            and reflex.vips.generation == generation
+            and (reflex.joined or not reflex.hello.membership)
+        )
+        self._statuses_due.set()
+
+    async def _keep_statuses(self) -> None:
+        owner = await find_owner(self._api, self._settings)
+        self._statuses.owner = self._state.owner = owner
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._statuses.run)
+            nursery.start_soon(self._state.run)
+            self._statuses_due.set()
+            self._state_due.set()
+
+    def _wanted_statuses(self) -> Mapping[str, tuple[str, ...]] | None:
+        if not self._settled:
+            return None
+        return {key: found.interfaces for key, found in self._reporter.announced.items()}
+
+    def _tell_condition(self) -> None:
+        condition = self._keeper.condition
+        assert condition is not None
+        self.metrics.config_stale.set(to=float(self._keeper.stale))
+        if self._keeper.in_force is not None:
+            self.metrics.config_loaded.set(to=1.0)
+        if self._keeper.stale:
+            self.metrics.update_errors.add()
+            log.error("configuration_not_used", reason=condition.reason, why=condition.message)
+        else:
+            log.info("configuration_in_force")
+        self._state_due.set()
+
+    def _count_failure(self, kind: str) -> None:
+        self.metrics.api_errors.add(kind)
+
+    # ----------------------------------------------------------------------------- the documents
+
+    async def _keep_serving(self) -> None:
+        """A port that is taken is no reason to give no orders: it is tried again."""
+        failures = 0
+        while True:
+            try:
+                await http.serve(self._routes(), HOST, self._settings.health_probe_port)
+            except OSError as problem:
+                failures += 1
+                log.warning("probes_not_served", port=self._settings.health_probe_port, error=problem)
+                await trio.sleep(backoff(failures, random.Random()))
+
+    def _routes(self) -> dict[str, Callable[[], Response]]:
+        return {
+            "/healthz": lambda: Response.text("ok"),
+            "/readyz": self._ready,
+            "/status": lambda: Response.json(self._status()),
+            "/why": lambda: Response.json(self._why()),
+            "/metrics": lambda: Response(200, self.metrics.registry.render(), CONTENT_TYPE),
+        }
+
+    def _ready(self) -> Response:
+        if self.sources.synced:
+            return Response.text("ok")
+        return Response.text(f"waiting for {', '.join(self.sources.unsynced)}\n", 503)
+
+    def _status(self) -> dict[str, Any]:
+        return documents.status(
+            self.reflex,
+            self.plan,
+            generation=self._generation,
+            version=_version(),
+            synced=self.sources.synced,
+            pids=(os.getppid(), os.getpid()),
+            uptime=trio.current_time() - self._started_at,
+        )
+
+    def _why(self) -> dict[str, Any]:
+        condition = self._keeper.condition
+        return documents.why(self.reflex, self.plan, condition.message if condition else "not seen yet")
+
+
+@functools.cache
+def _version() -> str:
+    try:
+        return importlib.metadata.version("crier-lb")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+async def run(settings: Settings, fd: int) -> None:
+    """The planner from the reflex's first word to its last.
+
+    Raises (in groups) ReflexGone, BadOrder, NoCluster; OSError when `fd` is no socket.
+    """
+    link = Link.inherit(fd)
+    hello = await link.hello()
+    if hello.node != settings.node_name:
+        raise BadOrder(f"the reflex is {hello.node!r}, this planner was started for {settings.node_name!r}")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(stop_on_signal, lambda _: nursery.cancel_scope.cancel(), (signal.SIGTERM,))
+        await Program(settings, link, hello, Api.connect()).run()
+
+
+def main() -> None:
+    """`python -m speaker.planner`, as the reflex starts it."""
+    settings = speaker_settings.parse_or_exit()
+    logs.configure(settings.log_level.value, blocking=False)
+    if settings.reflex_fd is None:
+        sys.stderr.write("speaker.planner: CRIER_REFLEX_FD: not set; crier-speaker starts this program\n")
+        raise SystemExit(speaker_settings.USAGE_STATUS)
+    # Ctrl-C goes to every process of a terminal; when to stop is the reflex's decision
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+    failed = False
+    try:
+        trio.run(run, settings, settings.reflex_fd)
+    except* ReflexGone:
+        log.info("reflex_gone")
+    except* (BadOrder, NoCluster, OSError) as problems:
+        failed = True
+        for problem in problems.exceptions:
+            log.error("planner_failed", error=problem)
+    if failed:
+        raise SystemExit(1)

@@ -1,0 +1,160 @@
+"""ServiceL2Status: at most one object per service, that of the node which announces it.
+
+Life cycle as MetalLB has it: the announcing node deletes what other nodes left and duplicates of its own,
+then makes its own object in two writes (the object, then its status); a node that does not announce
+deletes only what is its own.  The objects belong to the speaker's Pod, so that a deleted speaker's go
+with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from crier.kube.model.states import (
+    L2_NODE_LABEL,
+    L2_SERVICE_NAME_LABEL,
+    L2_SERVICE_NAMESPACE_LABEL,
+    ServiceL2Status,
+)
+from crier.kube.resources import SERVICE_L2_STATUSES
+
+PAUSE_FIRST: Final = 0.5
+PAUSE_MAX: Final = 60.0
+"""Seconds between two objects made for one service.  When two speakers that cannot hear each other both
+announce it, each deletes the other's; the pause keeps that from becoming a storm of writes."""
+CALM: Final = 120.0
+"""Seconds without a new object after which the pause is the first again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The Pod the objects belong to."""
+
+    name: str
+    uid: str
+
+    def reference(self) -> dict[str, Any]:
+        return {"apiVersion": "v1", "kind": "Pod", "name": self.name, "uid": self.uid}
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class Amend:
+    """Write status and owner of an object that is ours."""
+
+    name: str
+    service: str
+    interfaces: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    name: str
+    uid: str
+
+
+Action: TypeAlias = Create | Amend | Delete
+
+
+def reconcile(
+    wanted: Mapping[str, tuple[str, ...]],
+    existing: Iterable[ServiceL2Status],
+    me: str,
+    owner: Owner | None,
+) -> list[Action]:
+    """What makes the objects right.  `wanted`: the services we announce, and the interfaces they name."""
+    deletions: list[Action] = []
+    mine: dict[str, ServiceL2Status] = {}
+    for found in sorted(existing, key=lambda each: each.name):
+        if not found.service_key or not found.node_label:
+            continue  # not one of ours to judge: MetalLB too looks only at objects with all three labels
+        ours = found.node_label == me
+        if found.service_key in wanted:
+            if ours and found.service_key not in mine and _usable(found, me):
+                mine[found.service_key] = found
+            else:
+                deletions.append(Delete(found.name, found.uid))
+        elif ours:
+            deletions.append(Delete(found.name, found.uid))
+    writes: list[Action] = []
+    for service, interfaces in sorted(wanted.items()):
+        here = mine.get(service)
+        if here is None:
+            writes.append(Create(service))
+        elif (
+            here.node != me
+            or here.status_service_key != service
+            or here.interfaces != interfaces
+            or (owner is not None and owner.uid not in here.owner_uids)
+        ):
+            writes.append(Amend(here.name, service, interfaces))
+    return deletions + writes
+
+
+def _usable(found: ServiceL2Status, me: str) -> bool:
+    """The fields of the status can be set once and never changed, so a wrong one is no use."""
+    return found.node in ("", me) and found.status_service_key in ("", found.service_key)
+
+
+def new_object(service: str, me: str, owner: Owner | None) -> dict[str, Any]:
+    """The first of the two writes."""
+    namespace, _, name = service.partition("/")
+    metadata: dict[str, Any] = {
+        "generateName": "l2-",
+        "labels": {
+            L2_NODE_LABEL: me,
+            L2_SERVICE_NAME_LABEL: name,
+            L2_SERVICE_NAMESPACE_LABEL: namespace,
+        },
+    }
+    if owner is not None:
+        metadata["ownerReferences"] = [owner.reference()]
+    return {
+        "apiVersion": SERVICE_L2_STATUSES.api_version,
+        "kind": SERVICE_L2_STATUSES.kind,
+        "metadata": metadata,
+        "spec": {},
+    }
+
+
+def status_patch(service: str, me: str, interfaces: tuple[str, ...]) -> dict[str, Any]:
+    """The second: a merge patch of the status."""
+    namespace, _, name = service.partition("/")
+    return {
+        "status": {
+            "node": me,
+            "serviceName": name,
+            "serviceNamespace": namespace,
+            # null takes the list away: no list means all interfaces
+            "interfaces": [{"name": each} for each in interfaces] or None,
+        }
+    }
+
+
+class Damper:
+    """When an object may be made for a service again."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, tuple[float, float]] = {}
+        """Service to when its last object was made, and the pause that follows."""
+
+    def ready_at(self, service: str) -> float:
+        made_at, pause = self._made.get(service, (float("-inf"), 0.0))
+        return made_at + pause
+
+    def made(self, service: str, now: float) -> None:
+        made_at, pause = self._made.get(service, (float("-inf"), 0.0))
+        pause = PAUSE_FIRST if now - made_at > CALM else min(pause * 2, PAUSE_MAX)
+        self._made[service] = (now, pause)
+
+    def forget(self, keep: Iterable[str], now: float) -> None:
+        """Drop what is calm and no longer wanted, so that the memory does not grow for ever."""
+        kept = set(keep)
+        for service in [key for key, (at, _) in self._made.items() if key not in kept and now - at > CALM]:
+            del self._made[service]

@@ -1,0 +1,150 @@
+"""The speaker's metrics: MetalLB's by MetalLB's names and labels, ours under `crier_`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from crier.ops.metrics import Counter, Gauge, Labels, Registry, Reported
+from speaker.orders import VipState
+from speaker.planner.reflex import Reflex
+from speaker.planner.report import Announced
+
+_PROTOCOL = "layer2"
+
+
+class Metrics:
+    """What the planner counts itself are attributes; what the reflex counts is read when somebody scrapes."""
+
+    def __init__(self, node: str, reflex: Reflex, log_lines_dropped: Callable[[], int] = lambda: 0) -> None:
+        self._node = node
+        self.updates = Counter("metallb_k8s_client_updates_total", "Changes seen in the Kubernetes API.")
+        self.update_errors = Counter(
+            "metallb_k8s_client_update_errors_total", "Changes that could not be acted upon."
+        )
+        self.config_loaded = Gauge(
+            "metallb_k8s_client_config_loaded_bool", "1 once a configuration was in force."
+        )
+        self.config_stale = Gauge(
+            "metallb_k8s_client_config_stale_bool", "1 while the newest configuration is not in force."
+        )
+        self.announced = Gauge(
+            "metallb_speaker_announced",
+            "1 for each address this node announces.",
+            ("service", "protocol", "node", "ip"),
+        )
+        self.plans = Counter("crier_speaker_plans_total", "Plans made.")
+        self.orders_sent = Counter("crier_speaker_orders_total", "Different orders given to the reflex.")
+        self.api_errors = Counter("crier_speaker_api_errors_total", "Writes the API refused.", ("kind",))
+        self.happened = Counter(
+            "crier_speaker_happenings_total",
+            "What happened in the reflex: took_over, handed_over, conflict, member_unreachable and the like.",
+            ("what",),
+        )
+        self.registry = Registry(
+            self.updates,
+            self.update_errors,
+            self.config_loaded,
+            self.config_stale,
+            self.announced,
+            self.plans,
+            self.orders_sent,
+            self.api_errors,
+            self.happened,
+            _per_address(
+                "metallb_layer2_requests_received",
+                "ARP and NDP requests for an address of ours.",
+                reflex,
+                lambda state: state.requests_received,
+            ),
+            _per_address(
+                "metallb_layer2_responses_sent",
+                "ARP and NDP answers sent.",
+                reflex,
+                lambda state: state.responses_sent,
+            ),
+            _per_address(
+                "metallb_layer2_gratuitous_sent",
+                "Unasked ARP and NDP announcements sent.",
+                reflex,
+                lambda state: state.gratuitous_sent,
+            ),
+            Reported(
+                "crier_speaker_members",
+                "Members of the gossip cluster by state, ourselves included.",
+                "gauge",
+                lambda: _members_by_state(reflex),
+                ("state",),
+            ),
+            _single(
+                "crier_speaker_members_reachable",
+                "Members that may announce, in the watchers' opinion.",
+                "gauge",
+                lambda: sum(member.reachable for member in reflex.members.members) if reflex.members else 0,
+            ),
+            _single(
+                "crier_speaker_reflex_loop_late_max_seconds",
+                "Worst lateness of the reflex's loop in the last second.",
+                "gauge",
+                lambda: reflex.pulse.loop_late_max if reflex.pulse else 0.0,
+            ),
+            _single(
+                "crier_speaker_reflex_loop_late_p99_seconds",
+                "99th percentile of the lateness of the reflex's loop.",
+                "gauge",
+                lambda: reflex.pulse.loop_late_p99 if reflex.pulse else 0.0,
+            ),
+            _single(
+                "crier_speaker_gossip_health_score",
+                "memberlist's own opinion of our health; 0 is healthy.",
+                "gauge",
+                lambda: reflex.pulse.health if reflex.pulse else 0,
+            ),
+            _single(
+                "crier_speaker_happenings_lost_total",
+                "Happenings the reflex could not keep for an absent planner.",
+                "counter",
+                lambda: reflex.pulse.happenings_lost if reflex.pulse else 0,
+            ),
+            _single(
+                "crier_speaker_planner_starts_total",
+                "Planners the reflex has started.",
+                "counter",
+                lambda: reflex.hello.planner_starts,
+            ),
+            _single(
+                "crier_speaker_log_lines_dropped_total",
+                "Log lines of the planner nobody took in time.",
+                "counter",
+                log_lines_dropped,
+            ),
+        )
+
+    def set_announced(self, announced: Iterable[tuple[str, Announced]]) -> None:
+        self.announced.replace(
+            {
+                (service, _PROTOCOL, self._node, address): 1.0
+                for service, found in announced
+                for address in found.addresses
+            }
+        )
+
+
+def _per_address(name: str, text: str, reflex: Reflex, read: Callable[[VipState], int]) -> Reported:
+    def samples() -> Iterable[tuple[Labels, float]]:
+        states = reflex.vips.vips if reflex.vips else ()
+        # an address appears once there is something to count, as in MetalLB; it may stand in several entries
+        totals = {state.address: float(read(state)) for state in states}
+        return [((address,), total) for address, total in totals.items() if total]
+
+    return Reported(name, text, "counter", samples, ("ip",))
+
+
+def _single(name: str, text: str, kind: str, read: Callable[[], float]) -> Reported:
+    return Reported(name, text, "counter" if kind == "counter" else "gauge", lambda: [((), float(read()))])
+
+
+def _members_by_state(reflex: Reflex) -> list[tuple[Labels, float]]:
+    counts = dict.fromkeys(("alive", "suspect", "dead", "left"), 0)
+    for member in reflex.members.members if reflex.members else ():
+        counts[member.state] = counts.get(member.state, 0) + 1
+    return [((state,), float(count)) for state, count in counts.items()]

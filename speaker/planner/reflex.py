@@ -1,0 +1,30 @@
+"""What the reflex last told us, kept for the plan's report, the metrics and the status document."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from speaker.orders import Hello, Members, Pulse, Vips
+
+
+@dataclass(slots=True)
+class Reflex:
+    """The newest of each snapshot; None until the first came."""
+
+    hello: Hello
+    members: Members | None = None
+    vips: Vips | None = None
+    pulse: Pulse | None = None
+
+    def note(self, message: Members | Vips | Pulse) -> None:
+        match message:
+            case Members():
+                self.members = message
+            case Vips():
+                self.vips = message
+            case Pulse():
+                self.pulse = message
+
+    @property
+    def joined(self) -> bool:
+        return self.members is not None and self.members.joined
