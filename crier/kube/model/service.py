@@ -89,7 +89,8 @@ class Service:
     ingress_ips: tuple[str, ...] = ()
     """One text per entry of status.loadBalancer.ingress, as it stands; "" where an entry has no ip."""
     resource_version: str = ""
-    generation: int = 0
+    created: str = ""
+    """RFC 3339 text in UTC, as the API writes it; sorts by age."""
 
     @property
     def key(self) -> str:
@@ -138,5 +139,5 @@ class Service:
             annotations=meta.annotations or NO_LABELS,
             ingress_ips=tuple(entry.ip or "" for entry in (balancer.ingress if balancer else None) or ()),
             resource_version=meta.resource_version or "",
-            generation=meta.generation or 0,
+            created=meta.creation_timestamp or "",
         )
