@@ -25,7 +25,7 @@ from speaker.reflex import fair
 from speaker.reflex.l2.core import pack
 from speaker.reflex.outbox import Outbox
 
-say = logs.get(__name__)
+log = logs.get(__name__)
 
 BACKOFF_MIN: Final = 0.1
 BACKOFF_MAX: Final = 10.0
@@ -72,9 +72,21 @@ class Planner:
         self._hello = hello
         self._take = take
         self.starts = 0
+        self._scope = trio.CancelScope()
+        self._stopped = trio.Event()
 
     async def run(self) -> None:
-        """For ever; cancelled, it asks the planner to end, and waits `FAREWELL` for that."""
+        """Until `stop`."""
+        with self._scope:
+            await self._keep_alive()
+        self._stopped.set()
+
+    async def stop(self) -> None:
+        """Ask the planner to end, wait `FAREWELL` for that at most, and start no other."""
+        self._scope.cancel()
+        await self._stopped.wait()
+
+    async def _keep_alive(self) -> None:
         backoff = BACKOFF_MIN
         while True:
             began = trio.current_time()
@@ -85,7 +97,7 @@ class Planner:
             lived = trio.current_time() - began
             if lived >= GOOD_LIFE:
                 backoff = BACKOFF_MIN
-            say.warn("planner_ended", why=why, lived=lived, restart_in=backoff)
+            log.warning("planner_ended", why=why, lived=lived, restart_in=backoff)
             await trio.sleep(backoff)
             backoff = min(2 * backoff, BACKOFF_MAX)
 
@@ -97,7 +109,7 @@ class Planner:
             with theirs:
                 process = await self._start(theirs.fileno())
             self.starts += 1
-            say.info("planner_started", pid=process.pid, starts=self.starts)
+            log.info("planner_started", pid=process.pid, starts=self.starts)
             causes: list[str] = []
             try:
                 async with trio.open_nursery() as nursery:
@@ -152,7 +164,7 @@ class Planner:
             except trio.BrokenResourceError:
                 return "closed its socket"
             except BadOrder as problem:  # more VIPs than a report can hold; the planner has to do without
-                say.warn("report_too_large", error=problem)
+                log.warning("report_too_large", error=problem)
             began = trio.current_time()
             message = await self._outbox.next()
             await fair.rest(began)

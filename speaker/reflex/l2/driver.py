@@ -19,7 +19,7 @@ from speaker.reflex.l2.links import Excluded, Follower, Link, Table
 from speaker.reflex.l2.respond import Heard, Outcome, Reply, Station, respond_arp, respond_ndp
 from speaker.reflex.l2.wire import Full, Wire
 
-say = logs.get(__name__)
+log = logs.get(__name__)
 
 MAX_READS: Final = 64
 """Frames (or netlink datagrams) taken in one go, before everybody else has a turn."""
@@ -95,7 +95,7 @@ class Driver:
                 except Full:
                     break
                 except OSError as problem:  # down or gone; netlink will tell, the next round may be heard
-                    say.info("announcement_not_sent", interface=wire.link.name, error=problem)
+                    log.info("announcement_not_sent", interface=wire.link.name, error=problem)
             self._unsent.popleft()
         return count
 
@@ -148,7 +148,7 @@ class Driver:
             except (OSError, netlink.BadNetlink) as problem:
                 # ENOBUFS: events were lost; anything else is as good a reason to start over
                 if not isinstance(problem, OSError) or problem.errno != errno.ENOBUFS:
-                    say.warn("netlink_restarted", error=problem)
+                    log.warning("netlink_restarted", error=problem)
                 request = follower.ask()
             if request is not None:
                 sock.send(request)
@@ -187,7 +187,7 @@ class Driver:
             try:
                 more = self._read_frames(wire, sock, station, respond)
             except OSError as problem:  # the interface went down; it tells so once, netlink tells the rest
-                say.info("interface_error", interface=wire.link.name, error=problem)
+                log.info("interface_error", interface=wire.link.name, error=problem)
                 await trio.sleep(_ERROR_PAUSE)
                 continue
             if more:
@@ -254,7 +254,7 @@ class Driver:
             wire = Wire(link)
         except OSError as problem:
             if link.index not in self._failed:
-                say.warn("interface_failed", interface=link.name, error=problem)
+                log.warning("interface_failed", interface=link.name, error=problem)
                 self._on_link("interface_failed", link)
             self._failed.add(link.index)
             self._wake_repair.set()
@@ -280,4 +280,4 @@ class Driver:
         try:
             wire.join(group)
         except OSError as problem:
-            say.warn("group_not_joined", interface=wire.link.name, group=group.hex(), error=problem)
+            log.warning("group_not_joined", interface=wire.link.name, group=group.hex(), error=problem)

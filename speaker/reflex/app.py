@@ -1,0 +1,116 @@
+"""`crier-speaker`: the reflex, first process of the pod.  Its nursery is its architecture."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from crier.ops import logs
+from crier.ops.lifecycle import stop_on_signal
+from speaker.reflex import memberconfig, realtime
+from speaker.reflex.l2 import wire
+from speaker.reflex.l2.links import Excluded
+from speaker.reflex.planner import Planner
+from speaker.reflex.reflex import Reflex
+from speaker.settings import USAGE_STATUS, Settings, SettingsError, parse
+
+log = logs.get(__name__)
+
+_MAX_EXCLUDE_FILE: Final = 1 << 20
+
+
+async def serve(settings: Settings) -> None:
+    """Run until asked to stop.  Raises SettingsError, and OSError when there is no layer 2 to work on."""
+    config = memberconfig.make(settings) if settings.membership else None
+    if config is None:
+        log.warning(
+            "gossip_disabled", why="--ml-bindaddr or --ml-labels is empty: every candidate counts as alive"
+        )
+    elif not config.keyring:
+        log.warning("gossip_not_encrypted", why="no --ml-secret-key-path, or an empty key")
+    reflex = Reflex(settings.node_name, config, excluded(settings.exclude_l2_file))
+    command = settings.planner_command or (sys.executable, "-m", "speaker.planner", *sys.argv[1:])
+    planner = Planner(command, os.environ, reflex.outbox, hello=reflex.hello, take=reflex.take)
+    asked_to_stop = trio.Event()
+
+    async with trio.open_nursery() as program:
+
+        def stop(_: object) -> None:
+            if asked_to_stop.is_set():  # asked twice: no more courtesies
+                program.cancel_scope.cancel()
+            asked_to_stop.set()
+
+        await program.start(stop_on_signal, stop)
+        await program.start(reflex.l2.run)
+        if reflex.membership is not None:
+            program.start_soon(reflex.membership.run)
+        program.start_soon(planner.run)
+        program.start_soon(reflex.keep_time)
+        program.start_soon(reflex.beat)
+        program.start_soon(reflex.lateness.measure)
+        program.start_soon(realtime.keep_heap)
+        log.info("started", node=settings.node_name, pid=os.getpid())
+        await asked_to_stop.wait()
+        async with trio.open_nursery() as leaving:
+            leaving.start_soon(reflex.leave)
+            leaving.start_soon(planner.stop)
+        log.info("stopped")
+        program.cancel_scope.cancel()
+
+
+def excluded(file: Path) -> Excluded:
+    """MetalLB's list of interfaces that never announce; a file that is not there excludes nothing.
+
+    Raises SettingsError.
+    """
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(_MAX_EXCLUDE_FILE)
+    except FileNotFoundError:
+        return Excluded([])
+    except OSError as problem:
+        raise SettingsError(f"{file}: {problem.strerror}") from None
+    import yaml  # 2 MiB that are needed only where the file is there
+
+    key = "announcedInterfacesToExclude"
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as problem:
+        raise SettingsError(f"{file}: {' '.join(str(problem).split())}") from None
+    patterns = document.get(key) if isinstance(document, dict) else None
+    if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
+        raise SettingsError(f"{file}: {key}: a list of regular expressions is required")
+    try:
+        return Excluded(patterns)
+    except ValueError as problem:
+        raise SettingsError(f"{file}: {key}: {problem}") from None
+
+
+def main() -> None:
+    try:
+        settings = parse(sys.argv[1:], os.environ)
+        logs.configure(settings.log_level, blocking=False)
+        if settings.realtime:
+            realtime.be_first()
+        wire.check()
+        trio.run(serve, settings)
+    except SettingsError as problem:
+        _fail(str(problem), USAGE_STATUS)
+    except wire.NotAllowed as problem:
+        _fail(str(problem), 1)
+    except Exception as problem:
+        log.error("ended", error=problem)
+        raise SystemExit(1) from problem
+
+
+def _fail(why: str, status: int) -> None:
+    sys.stderr.write(f"crier-speaker: {why}\n")
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Our membership in the gossip cluster: opened with the first orders, joined and kept joined, left on
+purpose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from crier.ops import logs
+from memberlist import Config, ConfigError, Conflict, Event, JoinError, Member, Node, Timeout, open_member
+
+log = logs.get(__name__)
+
+JOIN_RETRY_MIN: Final = 0.5
+JOIN_RETRY_MAX: Final = 60.0
+"""Seconds between attempts: doubling while nobody was ever reached, and then always the longest."""
+
+REOPEN_PAUSE: Final = 0.5
+"""Seconds until the port is tried again that our predecessor still holds."""
+
+LEAVE_TIMEOUT: Final = 1.0
+MAX_JOINS: Final = 8
+"""Exchanges at one time."""
+MAX_SEEDS: Final = 4096
+
+
+class Membership:
+    """`changed` is called in the very call that took in the news, and must not block; so are the others."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        opened: Callable[[], None],
+        joined: Callable[[], None],
+        changed: Callable[[Event], None],
+    ) -> None:
+        self._config = config
+        self._opened, self._joined, self._changed = opened, joined, changed
+        self._wanted = trio.Event()
+        self._member: Member | None = None
+        self._seeds: tuple[str, ...] = ()
+        self._reached = False
+        self._news = trio.Event()
+        self._leaving = False
+
+    # ----------------------------------------------------------------------------------- from outside
+
+    def open(self) -> None:
+        """Become a member; again is no error."""
+        self._wanted.set()
+
+    def seeds(self, addresses: tuple[str, ...]) -> None:
+        """Where others may be, `ip` or `ip:port`."""
+        self._seeds = addresses[:MAX_SEEDS]
+        self._news.set()
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Everybody remembered, the dead and gone included; nobody before we are open."""
+        return self._member.nodes() if self._member is not None else ()
+
+    @property
+    def health(self) -> int:
+        return self._member.health if self._member is not None else 0
+
+    async def leave(self) -> None:
+        """Say goodbye.  We go on answering pings until `run` is cancelled."""
+        self._leaving = True
+        if self._member is not None:
+            try:
+                await self._member.leave(LEAVE_TIMEOUT)
+            except Timeout as problem:
+                log.info("leave_unconfirmed", why=str(problem))
+
+    # ------------------------------------------------------------------------------------------ tasks
+
+    async def run(self) -> None:
+        """For ever.  A port that is taken is waited for: until then nobody counts on us."""
+        await self._wanted.wait()
+        told = False
+        while True:
+            try:
+                await self._be_member()
+            except ConfigError as problem:
+                if not told:
+                    log.error("gossip_not_open", error=problem, retry_every=REOPEN_PAUSE)
+                told = True
+                await trio.sleep(REOPEN_PAUSE)
+
+    async def _be_member(self) -> None:
+        async with open_member(self._config) as member:
+            self._member = member
+            host, port = member.address
+            log.info("gossip_open", address=host, port=port, encrypted=bool(self._config.keyring))
+            try:
+                member.observe(self._changed)
+                self._opened()
+                await self._keep_joined(member)
+            finally:
+                self._member = None
+
+    async def _keep_joined(self, member: Member) -> None:
+        retry = JOIN_RETRY_MIN
+        while True:
+            self._news = trio.Event()
+            strangers = self._strangers(member)
+            if strangers and not self._leaving:
+                await self._join(member, strangers)
+            with trio.move_on_after(retry if not self._reached else JOIN_RETRY_MAX):
+                await self._news.wait()
+                continue
+            if not self._reached:
+                retry = min(2 * retry, JOIN_RETRY_MAX)
+
+    def _strangers(self, member: Member) -> list[str]:
+        """Seeds that are no members, and not we."""
+        known = {(node.address, node.port) for node in member.members()} | {member.address}
+        default = self._config.bind[1]
+        return [seed for seed in self._seeds if _parse(seed, default) not in known]
+
+    async def _join(self, member: Member, seeds: list[str]) -> None:
+        limit = trio.CapacityLimiter(MAX_JOINS)
+
+        async def join(seed: str) -> None:
+            async with limit:
+                try:
+                    reached = await member.join([seed])
+                except JoinError as problem:
+                    log.info("not_joined", address=seed, why=str(problem))
+                    return
+            if reached and not self._reached:
+                self._reached = True
+                log.info("joined", address=seed)
+                self._joined()
+
+        async with trio.open_nursery() as nursery:
+            for seed in seeds:
+                nursery.start_soon(join, seed)
+
+
+def _parse(seed: str, default_port: int) -> tuple[str, int]:
+    """`ip`, `ip:port` or `[ip]:port`."""
+    if seed.startswith("["):
+        host, _, port = seed[1:].partition("]")
+        port = port.removeprefix(":")
+    elif seed.count(":") == 1:
+        host, _, port = seed.partition(":")
+    else:
+        host, port = seed, ""
+    return host, int(port) if port.isascii() and port.isdigit() else default_port
+
+
+def is_conflict(event: Event) -> str | None:
+    """The name two members claim, if that is what the event says."""
+    return event.node.name if isinstance(event, Conflict) else None

@@ -1,0 +1,242 @@
+"""The reflex: orders, members and frames in; answers and announcements out.  It joins the parts and
+decides nothing.
+
+Everything that has to happen at once happens in the call that brought the news: from a member's end to
+the first announcement there is no queue and no other task.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import trio
+
+from crier.ops import logs
+from memberlist import Config, Died, Event, Joined, Left, Node, Reachable, Unreachable, UserMessage
+from speaker.orders import PROTOCOL, Down, Hello, Members, MemberView, Orders, Pulse, Seeds, Vips, VipState
+from speaker.orders import Happened as HappenedMessage
+from speaker.reflex.announce import (
+    Announce,
+    Announcer,
+    Answer,
+    Effect,
+    Happened,
+    Silence,
+    State,
+    View,
+    Yield,
+)
+from speaker.reflex.l2.core import pack
+from speaker.reflex.l2.driver import Driver
+from speaker.reflex.l2.ethernet import render_mac
+from speaker.reflex.l2.links import Excluded, Link
+from speaker.reflex.member import Membership, is_conflict
+from speaker.reflex.outbox import Outbox
+from speaker.reflex.pulse import Lateness
+
+log = logs.get(__name__)
+
+PULSE_INTERVAL: Final = 1.0
+_CHUNK: Final = 256
+"""VIPs reported in one go."""
+
+_MEMBER_EVENTS: Final = {
+    Joined: "member_joined",
+    Left: "member_left",
+    Died: "member_died",
+    Unreachable: "member_unreachable",
+    Reachable: "member_reachable",
+}
+
+
+class Reflex:
+    def __init__(self, node: str, config: Config | None, excluded: Excluded) -> None:
+        """`config` None: there is no gossip."""
+        self._node = node
+        self._started_at = trio.current_time()
+        self._announcer = Announcer(node, membership=config is not None)
+        self.l2 = Driver(excluded, heard=self._on_heard, on_link=self._on_link)
+        self.membership: Membership | None = None
+        if config is not None:
+            self.membership = Membership(
+                config, opened=self._on_opened, joined=self._on_joined, changed=self._on_members
+            )
+        self.lateness = Lateness()
+        self.outbox = Outbox({"members": self._members, "vips": self._vips, "pulse": self._pulse})
+        self._generation = 0
+        self._texts: dict[bytes, str] = {}
+        self._wake = trio.Event()
+
+    # --------------------------------------------------------------------------------- what comes in
+
+    def take(self, message: Down) -> None:
+        """A message of the planner, checked."""
+        match message:
+            case Orders():
+                self._take_orders(message)
+            case Seeds(addresses):
+                if self.membership is not None:
+                    self.membership.seeds(addresses)
+
+    def _take_orders(self, orders: Orders) -> None:
+        self._generation = orders.generation
+        self._texts = {pack(vip.address): vip.address for vip in orders.vips}
+        self.l2.watch(self._texts)
+        self._perform(self._announcer.orders(orders, trio.current_time()))
+        self.outbox.mark("vips")
+        if self.membership is not None:
+            self.membership.open()
+
+    def _on_opened(self) -> None:
+        self._announcer.open(trio.current_time())
+        self._on_view()
+
+    def _on_joined(self) -> None:
+        self._perform(self._announcer.joined(trio.current_time()))
+        self.outbox.mark("members")
+
+    def _on_members(self, event: Event) -> None:
+        if isinstance(event, UserMessage):
+            return
+        self._on_view()
+        what = _MEMBER_EVENTS.get(type(event))
+        if (name := is_conflict(event)) is not None:
+            self._happened("name_conflict", name, "another member uses this name")
+        elif what is not None and hasattr(event, "node"):
+            self._happened(what, event.node.name, f"{event.node.address}:{event.node.port}")
+
+    def _on_view(self) -> None:
+        assert self.membership is not None
+        reachable = {node.name for node in self.membership.nodes() if node.reachable}
+        self._perform(self._announcer.members(reachable, trio.current_time()))
+        self.outbox.mark("members")
+
+    def _on_heard(self, address: bytes, mac: bytes) -> None:
+        text = self._texts.get(address)
+        if text is not None:
+            log.debug("announcement_heard", address=text, mac=render_mac(mac))
+            self._perform(self._announcer.heard(text, trio.current_time()))
+
+    def _on_link(self, what: str, link: Link) -> None:
+        self._happened(what, link.name, f"hardware address {render_mac(link.mac)}")
+        self.outbox.mark("vips")
+
+    # -------------------------------------------------------------------------------------- what to do
+
+    def _perform(self, effects: Sequence[Effect]) -> None:
+        if not effects:
+            return
+        for effect in effects:
+            match effect:
+                case Answer(address, interfaces):
+                    self.l2.answer(pack(address), interfaces)
+                case Yield(address):
+                    self.l2.hush(pack(address))
+                case Silence(address):
+                    self.l2.silence(pack(address))
+                case Announce(address, rounds):
+                    self.l2.announce(pack(address), rounds)
+                case Happened():
+                    pass
+        self.l2.flush()
+        for effect in effects:  # telling can wait, announcing cannot
+            if isinstance(effect, Happened):
+                self._happened(effect.what, effect.subject, effect.why)
+        self.outbox.mark("vips")
+        self._wake.set()
+
+    def _happened(self, what: str, subject: str, why: str) -> None:
+        log.info(what, subject=subject, why=why)
+        self.outbox.happened(HappenedMessage(time.time(), what, subject, why))
+
+    # ------------------------------------------------------------------------------------------- tasks
+
+    async def keep_time(self) -> None:
+        """For ever: whatever the announcer has to do at a set time."""
+        while True:
+            self._wake = trio.Event()
+            with trio.move_on_at(self._announcer.next_deadline()):
+                await self._wake.wait()
+                continue
+            self._perform(self._announcer.tick(trio.current_time()))
+
+    async def beat(self) -> None:
+        """For ever: how we are, and the counters, once a second."""
+        while True:
+            await trio.sleep(PULSE_INTERVAL)
+            self.outbox.mark("pulse")
+            self.outbox.mark("vips")
+
+    async def leave(self) -> None:
+        """Hand everything over.  Returns when each successor was heard or its time is up."""
+        self._perform(self._announcer.leave(trio.current_time()))
+        async with trio.open_nursery() as nursery:
+            if self.membership is not None:
+                nursery.start_soon(self.membership.leave)
+            while self._announcer.answering:
+                await self._wake.wait()
+
+    # --------------------------------------------------------------------------------------- snapshots
+
+    def hello(self, starts: int) -> Hello:
+        return Hello(
+            protocol=PROTOCOL,
+            node=self._node,
+            generation=self._generation,
+            membership=self.membership is not None,
+            planner_starts=starts,
+        )
+
+    async def _members(self) -> Members:
+        nodes = self.membership.nodes() if self.membership is not None else ()
+        members = tuple(_member(node) for node in sorted(nodes, key=lambda node: node.name))
+        return Members(members=members, joined=self._announcer.may_answer)
+
+    async def _vips(self) -> Vips:
+        generation = self._generation
+        vips: list[VipState] = []
+        for number, address in enumerate(sorted(self._announcer.addresses())):
+            if number % _CHUNK == 0:
+                await trio.lowlevel.checkpoint()
+            view = self._announcer.view(address)
+            if view is not None:  # dropped while we were away
+                vips.append(self._vip(view))
+        return Vips(generation=generation, vips=tuple(vips))
+
+    def _vip(self, view: View) -> VipState:
+        address = pack(view.address)
+        answering = view.state is not State.IDLE
+        interfaces = self.l2.core.interfaces(address) if answering else ()
+        counters = self.l2.core.counters.get(address)
+        return VipState(
+            address=view.address,
+            owner=view.owner,
+            answering=answering,
+            interfaces=interfaces,
+            missing_interfaces=view.state is State.OURS and not interfaces,
+            requests_received=counters.requests_received if counters else 0,
+            responses_sent=counters.responses_sent if counters else 0,
+            gratuitous_sent=counters.gratuitous_sent if counters else 0,
+        )
+
+    async def _pulse(self) -> Pulse:
+        return Pulse(
+            uptime=trio.current_time() - self._started_at,
+            loop_late_max=self.lateness.take_worst(),
+            loop_late_p99=self.lateness.p99(),
+            health=self.membership.health if self.membership is not None else 0,
+            happenings_lost=self.outbox.lost,
+        )
+
+
+def _member(node: Node) -> MemberView:
+    return MemberView(
+        # a name may be any octets; what goes up must be text
+        name=node.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
+        address=node.address,
+        port=node.port,
+        state=node.state.name.lower(),
+        reachable=node.reachable,
+    )
