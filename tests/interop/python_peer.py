@@ -5,7 +5,6 @@ Settings come under the names of hashicorp/memberlist's Config, so that one scen
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import re
@@ -221,7 +220,7 @@ async def answer(number: int, work: Awaitable[Any]) -> None:
 
 
 async def main() -> None:
-    event("ready", library=f"python {importlib.metadata.version('crier-lb')}", pid=os.getpid())
+    event("ready", library="ours", pid=os.getpid())
     commands = lines()
     start = await anext(commands)
     application = Application(start)
