@@ -24,7 +24,7 @@ from crier.kube.errors import (
     unavailable,
 )
 from crier.kube.resources import Resource
-from crier.kube.transport import NoCluster, Transport, load_configuration
+from crier.kube.transport import NoCluster, Transport, load_configuration, plain_configuration
 
 __all__ = [
     "AlreadyExists",
@@ -119,6 +119,11 @@ class Api:
             NoCluster: no configuration says where the API is.
         """
         return cls(Transport(load_configuration()), timeout=timeout)
+
+    @classmethod
+    def at(cls, url: str, *, timeout: float = REQUEST_TIMEOUT) -> Api:
+        """An API that asks for no credentials, such as a lab's or that of `kubectl proxy`."""
+        return cls(Transport(plain_configuration(url)), timeout=timeout)
 
     def close(self) -> None:
         self.transport.close()

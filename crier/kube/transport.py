@@ -74,6 +74,13 @@ def load_configuration() -> Configuration:
     return configuration
 
 
+def plain_configuration(url: str) -> Configuration:
+    """No credentials at all, only a place."""
+    configuration = Configuration(host=url)
+    configuration.api_key.clear()
+    return configuration
+
+
 class Transport:
     """One API server.  Thread-safe."""
 

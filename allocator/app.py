@@ -1,0 +1,94 @@
+"""`crier-controller`: from the command line to the nursery whose children are the program."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import trio
+
+from allocator import status
+from allocator.controller import Controller
+from allocator.report import Reporter
+from allocator.secret import ensure_secret
+from allocator.settings import PROG, Settings, parse
+from crier.kube.client import Api, NoCluster
+from crier.kube.events import Recorder
+from crier.ops import logs
+from crier.ops.flags import UsageError, bad_usage
+from crier.ops.http import Response, serve
+from crier.ops.lifecycle import stop_on_signal
+
+log = logs.get(__name__)
+
+COMPONENT = "metallb-controller"
+"""Source of our events; MetalLB's name, because people select by it."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program.  Exit status 0 after a stop signal, 1 without an API, 2 after bad settings."""
+    try:
+        settings = parse(sys.argv[1:] if argv is None else argv, os.environ)
+    except UsageError as problem:
+        bad_usage(PROG, problem)
+    logs.configure(settings.log_level)
+    try:
+        api = Api.connect()
+    except NoCluster as problem:
+        _give_up(str(problem))
+    try:
+        trio.run(run, api, settings)
+    except* OSError as problems:
+        _give_up("; ".join(str(problem) for problem in problems.exceptions))
+    return 0
+
+
+def _give_up(why: str) -> NoReturn:
+    print(f"{PROG}: {why}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+async def run(api: Api, settings: Settings) -> None:
+    """Until a stop signal; then at once, because all that matters is in the API."""
+    recorder = Recorder(api, COMPONENT)
+    controller = Controller(api, recorder, namespace=settings.namespace, lb_class=settings.lb_class)
+    reporter = Reporter(api, controller, recorder, namespace=settings.namespace, pod_name=settings.pod_name)
+    version = importlib.metadata.version("crier-lb")
+
+    def show_status() -> Response:
+        return Response.json(
+            status.document(
+                controller.allocator.ledger,
+                controller.services.objects,
+                controller.allocator.unserved,
+                controller.problems,
+                synced=controller.synced,
+                version=version,
+            )
+        )
+
+    routes = {
+        "/healthz": lambda: Response.text("ok"),
+        "/readyz": lambda: Response.text("ok"),
+        "/status": show_status,
+    }
+    log.info("starting", version=version, namespace=settings.namespace, lb_class=settings.lb_class)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(stop_on_signal, lambda _: nursery.cancel_scope.cancel())
+        await nursery.start(serve, routes, settings.health_host, settings.health_port)
+        if settings.ml_secret_name:
+            nursery.start_soon(
+                ensure_secret, api, settings.namespace, settings.ml_secret_name, settings.deployment
+            )
+        nursery.start_soon(recorder.run)
+        await nursery.start(controller.run)
+        nursery.start_soon(reporter.run)
+        log.info("started", services=len(controller.services.objects), pools=len(controller.pools.objects))
+    log.info("stopped")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

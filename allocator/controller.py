@@ -1,0 +1,228 @@
+"""The shell around the core: watches in, writes out, one turn after the other.
+
+The watch tells of every version of a service in order, and a write is only ever made to the version it was
+decided on.  From the decision until the watch has brought the outcome the service is *busy* and left alone;
+so the core never decides on a view older than what we ourselves have written.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import trio
+
+from allocator.bell import Bell
+from allocator.notices import Notice
+from allocator.reconcile import Allocator, Write
+from allocator.writer import Done, Stale, write_service
+from crier.kube.client import Api
+from crier.kube.errors import ApiError, TooManyRequests
+from crier.kube.events import Recorder, Reference
+from crier.kube.model.errors import ConfigError
+from crier.kube.model.namespace import Namespace
+from crier.kube.model.pool import Pool, PoolObject, parse_pools
+from crier.kube.model.service import Service
+from crier.kube.resources import IP_ADDRESS_POOLS, NAMESPACES, SERVICES
+from crier.kube.watch import Mirror, backoff, watch
+from crier.ops import logs
+
+log = logs.get(__name__)
+
+WRITERS = 8
+"""Writes under way at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    write: Write
+    number: int = 0
+
+
+class Controller:
+    """Gives every service its address.  `run` never returns."""
+
+    def __init__(self, api: Api, recorder: Recorder, *, namespace: str, lb_class: str = "") -> None:
+        self.allocator = Allocator(lb_class=lb_class)
+        self.services: Mirror[Service] = Mirror(Service.decode, keep_changes=True)
+        self.namespaces: Mirror[Namespace] = Mirror(Namespace.decode)
+        self.pools: Mirror[PoolObject] = Mirror(PoolObject.decode)
+        self.problems: tuple[str, ...] = ()
+        """What is wrong with the newest pools; the last good ones are in force meanwhile."""
+        self.reconciled = Bell()
+        """Rings after each turn: the ledger, the pools or the problems may be different now."""
+        self.turns = 0
+        self._api = api
+        self._recorder = recorder
+        self._namespace = namespace
+        self._rng = random.Random()
+        self._bell = Bell()
+        self._busy: set[str] = set()
+        self._awaited: dict[str, str] = {}
+        """Busy only until the watch has brought this resourceVersion."""
+        self._again: set[str] = set()
+        self._pools_seen: tuple[object, ...] | None = None
+        self._namespaces_seen: dict[str, Namespace] | None = None
+        self._to_write, self._writes = trio.open_memory_channel[_Attempt](1_000_000)
+
+    @property
+    def synced(self) -> bool:
+        """Everything was listed once and the first decisions are made."""
+        return self.turns > 0
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Watches, then turns, for ever.  Started when the first turn is done."""
+        async with trio.open_nursery() as nursery:
+            async with trio.open_nursery() as first_lists:
+                for start in (self._watch_services, self._watch_namespaces, self._watch_pools):
+                    first_lists.start_soon(nursery.start, start)
+            for _ in range(WRITERS):
+                nursery.start_soon(self._write_out, nursery)
+            await nursery.start(self._take_turns)
+            task_status.started()
+
+    async def _watch_services(self, task_status: trio.TaskStatus[None]) -> None:
+        await watch(self._api, SERVICES, self.services, self._bell.ring, task_status=task_status)
+
+    async def _watch_namespaces(self, task_status: trio.TaskStatus[None]) -> None:
+        await watch(self._api, NAMESPACES, self.namespaces, self._bell.ring, task_status=task_status)
+
+    async def _watch_pools(self, task_status: trio.TaskStatus[None]) -> None:
+        await watch(
+            self._api,
+            IP_ADDRESS_POOLS,
+            self.pools,
+            self._bell.ring,
+            namespace=self._namespace,
+            task_status=task_status,
+        )
+
+    # ------------------------------------------------------------------------- a turn
+
+    async def _take_turns(self, task_status: trio.TaskStatus[None]) -> None:
+        while True:
+            self._turn()
+            if self.turns == 1:
+                task_status.started()
+            await self._bell.wait()
+
+    def _turn(self) -> None:
+        services = self.services.objects
+        self._end_waiting()
+        dirty = self.services.take_changes() | self._again
+        self._again = set()
+        if self._read_pools() | self._read_namespaces():
+            dirty |= services.keys() | self.allocator.ledger.claims.keys()
+        self._again |= dirty & self._busy
+        plan = self.allocator.reconcile(services, dirty, self._busy)
+        for notice in plan.notices:
+            self._tell(notice)
+        for write in plan.writes:
+            self._busy.add(write.service)
+            self._to_write.send_nowait(_Attempt(write))
+        self.turns += 1
+        self.reconciled.ring()
+
+    def _end_waiting(self) -> None:
+        """Who was waited for and has come may be decided on again."""
+        for key, version in list(self._awaited.items()):
+            service = self.services.objects.get(key)
+            if service is None or is_at_least(service.resource_version, version):
+                del self._awaited[key]
+                self._busy.discard(key)
+                self._again.add(key)
+
+    def _read_pools(self) -> bool:
+        """True when other pools are in force now."""
+        errors = tuple(f"{key.partition('/')[2]}: {why}" for key, why in sorted(self.pools.errors.items()))
+        objects = sorted(self.pools.objects.values(), key=lambda pool: pool.name)
+        seen = (errors, *((pool.name, pool.labels, pool.spec) for pool in objects))
+        if seen == self._pools_seen:
+            return False
+        self._pools_seen = seen
+        try:
+            pools = self._parse(objects, errors)
+        except ConfigError as problem:
+            self.problems = problem.problems
+            log.error("config_rejected", problems=self.problems)
+            return False
+        self.problems = ()
+        log.info("config_accepted", pools=[pool.name for pool in pools])
+        self.allocator.configure(pools)
+        return True
+
+    @staticmethod
+    def _parse(objects: Iterable[PoolObject], errors: tuple[str, ...]) -> tuple[Pool, ...]:
+        problems = errors
+        try:
+            pools = parse_pools(objects)
+        except ConfigError as problem:
+            problems += problem.problems
+        if problems:
+            raise ConfigError(problems)
+        return pools
+
+    def _read_namespaces(self) -> bool:
+        """True when labels of namespaces are different."""
+        objects = dict(self.namespaces.objects)
+        if objects == self._namespaces_seen:
+            return False
+        self._namespaces_seen = objects
+        self.allocator.set_namespaces({name: each.labels for name, each in objects.items()})
+        return True
+
+    # ----------------------------------------------------------------------- writing
+
+    async def _write_out(self, nursery: trio.Nursery) -> None:
+        async for attempt in self._writes:
+            write = attempt.write
+            try:
+                outcome = await write_service(self._api, write)
+            except ApiError as problem:
+                log.warning(
+                    "service_not_written", service=write.service, error=problem, attempt=attempt.number
+                )
+                nursery.start_soon(self._try_later, attempt, problem)
+                continue
+            if isinstance(outcome, Done):
+                self._written(write)
+            self._await_version(write.service, outcome)
+            self._bell.ring()
+
+    async def _try_later(self, attempt: _Attempt, problem: ApiError) -> None:
+        """The same write again: its first step finds out whether it was done after all."""
+        wait = problem.retry_after if isinstance(problem, TooManyRequests) else 0.0
+        await trio.sleep(max(wait, backoff(attempt.number + 1, self._rng)))
+        self._to_write.send_nowait(_Attempt(attempt.write, attempt.number + 1))
+
+    def _written(self, write: Write) -> None:
+        log.info("service_written", service=write.service, addresses=list(write.addresses), pool=write.pool)
+        self.allocator.settle(write.service)
+        for notice in write.notices:
+            self._tell(notice)
+
+    def _await_version(self, key: str, outcome: Done | Stale) -> None:
+        if outcome.resource_version:
+            self._awaited[key] = outcome.resource_version
+        else:
+            self._busy.discard(key)
+            self._again.add(key)
+
+    def _tell(self, notice: Notice) -> None:
+        service = self.services.objects.get(notice.service)
+        level = log.warning if notice.type == "Warning" else log.info
+        level("notice", service=notice.service, reason=notice.reason, message=notice.message)
+        if service is not None:
+            about = Reference("v1", "Service", service.namespace, service.name, service.uid)
+            self._recorder.record(about, notice.type, notice.reason, notice.message)
+
+
+def is_at_least(version: str, other: str) -> bool:
+    """Whether a resourceVersion is not older than another of the same object.
+
+    They are numbers that grow (Kubernetes guarantees it since 1.35, and it has always been so).
+    """
+    if version.isdecimal() and other.isdecimal():
+        return int(version) >= int(other)
+    return version == other

@@ -1,0 +1,195 @@
+"""Writes what the controller tells of pools and of itself: counters, ConfigurationState, pool events."""
+
+from __future__ import annotations
+
+import random
+import time
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+import trio
+
+from allocator import status
+from allocator.bell import Bell
+from allocator.controller import Controller
+from crier.kube.client import Api, PatchType
+from crier.kube.errors import AlreadyExists, ApiError, Conflict, NotFound
+from crier.kube.events import Recorder, Reference
+from crier.kube.model.errors import DecodeError
+from crier.kube.model.pod import Pod
+from crier.kube.model.pool import PoolObject
+from crier.kube.model.states import COMPONENT_LABEL, Condition, ConfigurationState, judge
+from crier.kube.resources import CONFIGURATION_STATES, IP_ADDRESS_POOLS, PODS
+from crier.kube.watch import Mirror, backoff, watch
+from crier.ops import logs
+
+log = logs.get(__name__)
+
+STATE_NAME: Final = "controller"
+FIELD_MANAGER: Final = "poolReconciler"
+SETTLE: Final = 0.1
+"""Seconds in which changes gather: a thousand allocations are few writes of the counters, not a thousand."""
+
+
+class Reporter:
+    """Brings the API up to what the controller knows, and back to it when somebody edits it."""
+
+    def __init__(
+        self, api: Api, controller: Controller, recorder: Recorder, *, namespace: str, pod_name: str
+    ) -> None:
+        self.states: Mirror[ConfigurationState] = Mirror(ConfigurationState.decode)
+        self._api = api
+        self._controller = controller
+        self._recorder = recorder
+        self._namespace = namespace
+        self._pod_name = pod_name
+        self._owner: dict[str, Any] | None = None
+        self._told: tuple[str, ...] = ()
+        self._bell = Bell()
+        self._rng = random.Random()
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_states)
+            nursery.start_soon(self._relay)
+            failures = 0
+            while True:
+                await self._bell.wait()
+                try:
+                    await self._bring_up()
+                    failures = 0
+                except ApiError as problem:
+                    failures += 1
+                    log.warning("report_not_written", error=problem, attempt=failures)
+                    self._bell.ring()
+                    await trio.sleep(backoff(failures, self._rng))
+                await trio.sleep(SETTLE)
+
+    async def _watch_states(self) -> None:
+        await watch(
+            self._api,
+            CONFIGURATION_STATES,
+            self.states,
+            self._bell.ring,
+            namespace=self._namespace,
+            field_selector=f"metadata.name={STATE_NAME}",
+        )
+
+    async def _relay(self) -> None:
+        while True:
+            await self._controller.reconciled.wait()
+            self._bell.ring()
+
+    async def _bring_up(self) -> None:
+        self._tell_problems()
+        if self._controller.allocator.configured:
+            for pool in list(self._controller.pools.objects.values()):
+                await self._bring_up_counters(pool)
+        if self.states.synced and self._controller.synced:
+            await self._bring_up_state(status.condition(self._controller.problems))
+
+    def _tell_problems(self) -> None:
+        problems = self._controller.problems
+        if problems == self._told:
+            return
+        self._told = problems
+        for pool, why in status.by_pool(problems, self._controller.pools.objects.values()):
+            about = Reference(
+                IP_ADDRESS_POOLS.api_version, IP_ADDRESS_POOLS.kind, pool.namespace, pool.name, pool.uid
+            )
+            self._recorder.record(about, "Warning", "ConfigurationError", f"configuration error: {why}")
+
+    # ----------------------------------------------------------------------- counters
+
+    async def _bring_up_counters(self, found: PoolObject) -> None:
+        pool = self._controller.allocator.ledger.pools.pools.get(found.name)
+        if pool is None:
+            return  # of a configuration that is not in force
+        wanted = status.counters(pool, self._controller.allocator.ledger)
+        if found.counters == wanted:
+            return
+        try:
+            raw = await self._api.get(IP_ADDRESS_POOLS, found.name, namespace=found.namespace)
+            document = msgspec.json.decode(raw)
+            document["status"] = status.counters_json(wanted)
+            await self._api.replace(
+                IP_ADDRESS_POOLS, found.name, document, namespace=found.namespace, subresource="status"
+            )
+        except (NotFound, Conflict):
+            self._bell.ring()  # the watch brings what changed
+
+    # ------------------------------------------------------------- ConfigurationState
+
+    async def _bring_up_state(self, condition: Condition) -> None:
+        found = self.states.objects.get(f"{self._namespace}/{STATE_NAME}")
+        if found is None:
+            await self._create_state()
+        result, summary = judge([condition])
+        if (
+            found is not None
+            and condition in found.conditions
+            and (found.result, found.error_summary) == (result.value, summary)
+        ):
+            return
+        now = datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        body = {
+            "apiVersion": CONFIGURATION_STATES.api_version,
+            "kind": CONFIGURATION_STATES.kind,
+            "metadata": {"name": STATE_NAME, "namespace": self._namespace},
+            "status": {
+                "result": result.value,
+                "errorSummary": summary,
+                "conditions": [
+                    {
+                        "type": condition.type,
+                        "status": condition.status,
+                        "reason": condition.reason,
+                        "message": condition.message,
+                        "lastTransitionTime": now,
+                    }
+                ],
+            },
+        }
+        try:
+            await self._api.patch(
+                CONFIGURATION_STATES,
+                STATE_NAME,
+                body,
+                namespace=self._namespace,
+                subresource="status",
+                kind=PatchType.APPLY,
+                field_manager=FIELD_MANAGER,
+                force=True,
+            )
+        except NotFound:
+            self._bell.ring()  # deleted just now; make it again
+
+    async def _create_state(self) -> None:
+        metadata: dict[str, Any] = {
+            "name": STATE_NAME,
+            "namespace": self._namespace,
+            "labels": {COMPONENT_LABEL: "controller"},
+        }
+        if self._owner is None:
+            self._owner = await self._find_owner()
+        if self._owner:
+            metadata["ownerReferences"] = [self._owner]
+        body = {
+            "apiVersion": CONFIGURATION_STATES.api_version,
+            "kind": CONFIGURATION_STATES.kind,
+            "metadata": metadata,
+        }
+        try:
+            await self._api.create(CONFIGURATION_STATES, body, namespace=self._namespace)
+        except AlreadyExists:
+            log.debug("state_exists", name=STATE_NAME)
+
+    async def _find_owner(self) -> dict[str, Any]:
+        """Our pod; nobody when there is none of our name, as outside a cluster."""
+        try:
+            pod = Pod.decode(await self._api.get(PODS, self._pod_name, namespace=self._namespace))
+        except (NotFound, DecodeError) as problem:
+            log.warning("own_pod_not_found", pod=self._pod_name, error=problem)
+            return {}
+        return {"apiVersion": "v1", "kind": "Pod", "name": pod.name, "uid": pod.uid}

@@ -1,0 +1,76 @@
+"""The controller's settings: MetalLB's flags and variables, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from crier.ops import flags as flags_module
+from crier.ops.flags import Flags, UsageError
+
+PROG = "crier-controller"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    namespace: str
+    """Where our own objects live."""
+    pod_name: str
+    """Owner of our ConfigurationState."""
+    log_level: str
+    lb_class: str
+    """Serve Services of this loadBalancerClass only; "": those without one."""
+    metrics_port: int
+    health_port: int
+    health_host: str
+    """"" listens on all addresses, as the kubelet asks from outside."""
+    ml_secret_name: str
+    """Secret with the gossip key, made if it does not exist; "": not made."""
+    deployment: str
+    """Owner of that secret; "": it has none."""
+    tls_min_version: str
+    tls_cipher_suites: str
+    metrics_cert_dir: str
+
+
+def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """Raises UsageError, one line that names the flag or the variable."""
+    flags = Flags(PROG, environ=environ, description="Gives addresses to Services of type LoadBalancer.")
+    flags_module.add_common(flags)
+    flags.text("--ml-secret-name", env="METALLB_ML_SECRET_NAME", help="Secret with the gossip key, to make")
+    flags.text("--deployment", env="METALLB_DEPLOYMENT", help="our Deployment, owner of that Secret")
+    flags.switch(
+        "--disable-cert-rotation", help="accepted: there is no webhook whose certificate could rotate"
+    )
+    flags.text(
+        "--cert-dir",
+        default="/tmp/k8s-webhook-server/serving-certs",  # noqa: S108 - MetalLB's default, not used
+        help="accepted: there is no webhook",
+    )
+    flags.text("--cert-service-name", default="metallb-webhook-service", help="accepted: there is no webhook")
+    flags.choice(
+        "--webhook-mode",
+        ("enabled", "disabled", "onlywebhook"),
+        default="enabled",
+        help="accepted: the CRDs' own rules and ConfigurationState take the webhook's place",
+    )
+    flags.text("--webhook-secret", default="metallb-webhook-cert", help="accepted: there is no webhook")
+    flags.switch("--webhook-http2", help="accepted: there is no webhook")
+    flags.text("--health-bind-address", help="address for --health-probe-port; empty: all")
+    values = flags.parse(argv)
+    if values["webhook_mode"] == "onlywebhook":
+        raise UsageError("--webhook-mode: there is no webhook, so 'onlywebhook' would do nothing at all")
+    return Settings(
+        namespace=flags_module.namespace(values["namespace"]),
+        pod_name=values["pod_name"],
+        log_level=values["log_level"],
+        lb_class=values["lb_class"],
+        metrics_port=values["port"],
+        health_port=values["health_probe_port"],
+        health_host=values["health_bind_address"],
+        ml_secret_name=values["ml_secret_name"],
+        deployment=values["deployment"],
+        tls_min_version=values["tls_min_version"],
+        tls_cipher_suites=values["tls_cipher_suites"],
+        metrics_cert_dir=values["metrics_cert_dir"],
+    )
