@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from crier.lab.api import protobuf
 from crier.lab.api.errors import ApiError, bad_request
 
 MAX_BODY: Final = 3 * 1024 * 1024
@@ -29,11 +30,13 @@ def decode(data: bytes, content_type: str) -> Any:
     """
     if len(data) > MAX_BODY:
         raise too_large()
+    if content_type == protobuf.CONTENT_TYPE:
+        return protobuf.decode(data)
     if content_type not in _YAML_TYPES and not content_type.endswith("json") and content_type:
         raise ApiError(
             415,
             "the body of the request was in an unknown format - accepted media types include: "
-            "application/json, application/yaml",
+            "application/json, application/yaml, application/vnd.kubernetes.protobuf",
         )
     try:
         value = msgspec.json.decode(data)

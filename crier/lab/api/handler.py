@@ -5,6 +5,7 @@ Faults are judged here and acted on in the shell; authentication is by bearer to
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,8 +28,11 @@ from crier.lab.api.store import Object, Store
 from crier.lab.api.tables import table
 from crier.lab.api.watches import Selection, Watch
 
+log = logging.getLogger(__name__)
+
 JSON: Final = "application/json"
 OPENAPI_PROTOBUF: Final = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+"""What kubectl asks for; the answer names itself without the `@`, which is no MIME character."""
 
 MIN_WATCH: Final = 1800.0
 """Seconds a watch without `timeoutSeconds` lasts at least; at most twice that (as the real server)."""
@@ -141,6 +145,10 @@ class Handler:
             return refusal(error)
         except RecursionError:
             return refusal(bad_request("the object is nested too deeply"))
+        except Exception:
+            # A bug of ours, met by one request: the others go on, as behind the real server's panic handler.
+            log.exception("a request failed: %s %s", call.request.method, call.path)
+            return refusal(ApiError(500, "Internal error occurred: see the server's log"))
         finally:
             if self.registry.garbage.pending:
                 self.registry.garbage.collect(now)
@@ -179,7 +187,7 @@ class Handler:
                 return answer(discovery.api_resources(self._kinds, group, version))
             case ["openapi", "v2"]:
                 if OPENAPI_PROTOBUF in call.accept and JSON not in call.accept.split(","):
-                    return Response(200, discovery.openapi_v2_protobuf(), OPENAPI_PROTOBUF)
+                    return Response(200, discovery.openapi_v2_protobuf(), OPENAPI_PROTOBUF.replace("@", "."))
                 return answer(discovery.openapi_v2(self._kinds))
             case ["openapi", "v3"]:
                 return answer(discovery.openapi_v3_index(self._kinds))

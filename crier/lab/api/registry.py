@@ -28,6 +28,11 @@ MAX_GENERATED_NAME: Final = 58
 
 _SUFFIX: Final = "bcdfghjklmnpqrstvwxz2456789"  # no vowels, no look-alikes: the real server's alphabet
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_LABEL_NAMES: Final = {
+    "services": re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?"),
+    "namespaces": re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"),
+}
+"""Kinds whose names become DNS labels."""
 _PATH_NAME = re.compile(r"[^/%]+")  # RBAC names are path segments: system:node and the like
 
 _SYSTEM_METADATA: Final = (
@@ -75,6 +80,9 @@ class Registry:
 
     def create(self, kind: Kind, version: str, namespace: str, body: Object, write: Write) -> Object:
         new = from_version(kind, version, check_shape(kind, version, body))
+        return to_version(kind, version, self._insert(kind, namespace, new, write))
+
+    def _insert(self, kind: Kind, namespace: str, new: Object, write: Write) -> Object:
         metadata = new["metadata"]
         _check_namespace(kind, namespace, metadata)
         if not metadata.get("name") and metadata.get("generateName"):
@@ -104,10 +112,10 @@ class Registry:
             new.pop("status", None)
         self._admission.admit(kind, new, None, write.now)
         if write.dry_run:
-            return to_version(kind, version, new)
+            return new
         stored = self._store.put(kind.stored_as, (namespace, name), new)
         self._changed(kind, None, stored)
-        return to_version(kind, version, stored)
+        return stored
 
     def update(
         self, kind: Kind, version: str, key: Key, subresource: str, body: Object, write: Write
@@ -180,8 +188,7 @@ class Registry:
             time=timestamp(write.now),
         )  # fmt: skip
         if old is None:
-            created = self.create(kind, kind.versions[0], namespace, merged, write)
-            return to_version(kind, version, created), True
+            return to_version(kind, version, self._insert(kind, namespace, merged, write)), True
         merged["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
         return to_version(kind, version, self._replace(kind, subresource, old, merged, write)), False
 
@@ -202,6 +209,10 @@ class Registry:
             else:
                 metadata.pop(field, None)
         metadata["resourceVersion"] = before["resourceVersion"]
+        if "managedFields" not in metadata and "managedFields" in before:
+            metadata["managedFields"] = before[
+                "managedFields"
+            ]  # who leaves them out does not mean to drop them
         new = _merge_subresource(kind, subresource, old, new)
         metadata = new["metadata"]
         if metadata.get("deletionTimestamp"):
@@ -421,6 +432,13 @@ def _check_namespace(kind: Kind, namespace: str, metadata: Object) -> None:
 
 
 def _check_name(kind: Kind, name: str) -> None:
+    if kind.resource in _LABEL_NAMES:
+        if len(name) > 63 or not _LABEL_NAMES[kind.resource].fullmatch(name):
+            text = (
+                f'Invalid value: "{name}": must be a DNS label of at most 63 characters (RFC 1035, RFC 1123)'
+            )
+            raise errors.invalid(kind.group, kind.kind, name, ("FieldValueInvalid", "metadata.name", text))
+        return
     pattern = _PATH_NAME if kind.group == "rbac.authorization.k8s.io" else _SUBDOMAIN
     if len(name) > 253 or not pattern.fullmatch(name):
         text = (
@@ -448,7 +466,7 @@ def _merge_subresource(kind: Kind, subresource: str, old: Object, new: Object) -
         return new
     kept = {key: value for key, value in new.items() if key != "status"}
     if kind.resource == "namespaces" and subresource == "finalize":
-        kept = {**old, "spec": new.get("spec") or {}}
+        kept = {**old, "metadata": dict(old["metadata"]), "spec": new.get("spec") or {}}
     return {**kept, "status": old["status"]} if "status" in old else kept
 
 

@@ -25,6 +25,9 @@ from crier.lab.api.handler import Handler, Plan, Request, Response, WatchRespons
 MAX_HEAD: Final = 64 * 1024
 """Octets of a request line and its headers."""
 
+MAX_DISCARDED: Final = 64 * 1024 * 1024
+"""Octets of a body that are read at most; a client that is cut off while it writes reads no answer."""
+
 MAX_CONNECTIONS: Final = 4096
 
 RECEIVE: Final = 64 * 1024
@@ -114,8 +117,8 @@ class Server:
                 plan.run(self._clock())
             await connection.send(refusal(verdict.error), head_only=request.method == "HEAD")
             return connection.reusable()
+        connection.is_control = plan.is_control  # before it may order an outage
         answer = plan.run(self._clock())
-        connection.is_control = plan.is_control
         if isinstance(answer, WatchResponse):
             await self._stream(connection, answer)
             return connection.reusable()
@@ -223,6 +226,7 @@ class _Connection:
         """
         head: h11.Request | None = None
         body = bytearray()
+        size = 0
         while True:
             try:
                 event = self._http.next_event()
@@ -239,11 +243,15 @@ class _Connection:
             elif isinstance(event, h11.Request):
                 head = event
             elif isinstance(event, h11.Data):
-                body += event.data
-                if len(body) > MAX_BODY:
+                size += len(event.data)
+                if size <= MAX_BODY:
+                    body += event.data
+                elif size > MAX_DISCARDED:
                     raise too_large()
             elif isinstance(event, h11.EndOfMessage):
                 assert head is not None, "h11 gives the head first"
+                if size > MAX_BODY:
+                    raise too_large()
                 return _request(head, bytes(body))
             else:  # PAUSED never comes before our answer
                 return None

@@ -85,6 +85,7 @@ class Watch:
         self._first = True
         self._over = False
         self._seen = revision or 0
+        self._start = 0 if initial else self._seen
         self.log = store.log(kind.stored_as)
         self._backlog: list[Object] = []
         self._mark_initial = mark_initial
@@ -149,20 +150,27 @@ class Watch:
 
     def _change(self, change: Change, now: float) -> bytes:
         """The event this watcher sees: what comes to match is ADDED, what ceases to is DELETED."""
+        if change.revision <= self._start:  # it asked to begin at a revision still to come
+            return b""
         is_in = change.type != "DELETED" and self._selection.matches(change.object)
         was_in = change.previous is not None and self._selection.matches(change.previous)
+        thing = change.object
         if is_in:
             event = "MODIFIED" if was_in else "ADDED"
         elif was_in:
             event = "DELETED"
+            if change.type != "DELETED" and change.previous is not None:
+                # it lives on, outside of the selection: shown as it was last seen inside
+                metadata = {**change.previous["metadata"], "resourceVersion": str(change.revision)}
+                thing = {**change.previous, "metadata": metadata}
         else:
             return b""
         if self._first and self._form.name[0] != "json":
-            return self._event(event, change.object, now)  # the first of a Table has the column heads
+            return self._event(event, thing, now)  # the first of a Table has the column heads
         cache = (event, self._version, self._kind.group, *self._form.name)
         encoded = change.encoded.get(cache)
         if encoded is None:
-            encoded = change.encoded[cache] = self._event(event, change.object, now)
+            encoded = change.encoded[cache] = self._event(event, thing, now)
         self._first = False
         return encoded
 
