@@ -78,13 +78,16 @@ def pod_manifest(name: str, component: str, node: str) -> Object:
     }
 
 
-def pod_status(host: Host) -> Object:
+def pod_status(host: Host, component: str) -> Object:
     return {
         "phase": "Running",
         "hostIP": str(host.ipv4),
         "podIP": str(host.ipv4),
         "podIPs": [{"ip": str(host.ipv4)}, {"ip": str(host.ipv6)}],
         "conditions": [{"type": "Ready", "status": "True"}],
+        "containerStatuses": [
+            {"name": component, "image": "crier", "imageID": "", "ready": True, "restartCount": 0}
+        ],
     }
 
 
@@ -173,7 +176,9 @@ class Kubelet:
     def run_pod(self, name: str, component: str, host: Host) -> None:
         """The pod's object, as it is once its containers run on `host`."""
         self._ensure(f"/api/v1/namespaces/{SYSTEM}/pods", pod_manifest(name, component, host.name))
-        self._api.merge(f"/api/v1/namespaces/{SYSTEM}/pods/{name}/status", {"status": pod_status(host)})
+        self._api.merge(
+            f"/api/v1/namespaces/{SYSTEM}/pods/{name}/status", {"status": pod_status(host, component)}
+        )
 
     def secret_directory(self, node: str) -> Path:
         return self._secrets / node / SECRET

@@ -1,0 +1,276 @@
+"""A whole cluster on the lab's LAN: the API, the controller, and on each node a speaker, a data path and
+backends.
+
+The programs are the real ones, through their console entry points, each a process in its node's namespace.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import selectors
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import trio
+
+from crier.lab import netns
+from crier.lab.errors import LabError
+from crier.lab.kubelet import CONTROLLER_POD, SECRET, SYSTEM, Kubelet, speaker_pod
+from crier.lab.lan import Host, Lan
+from crier.lab.process import LabProcess, Processes, entry_point
+from crier.lab.runs import Run
+from crier.lab.services import LabService
+
+API_PORT: Final = 6443
+STATUS_PORT: Final = 17472
+START_PATIENCE: Final = 30.0
+STATUS_PATIENCE: Final = 1.0
+MAX_STATUS: Final = 4 * 1024 * 1024
+STOP_PATIENCE: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    nodes: int
+    services: tuple[LabService, ...]
+    gossip_port: int | None = None
+    """None leaves memberlist's own, 7946."""
+    keep: bool = False
+
+
+class Cluster:
+    """Everything that runs.  `start` builds it; ending the `Run` takes it down."""
+
+    def __init__(self, run: Run, settings: Settings) -> None:
+        self.run = run
+        self.settings = settings
+        self.lan = Lan(run, settings.nodes)
+        self.processes = Processes(run, outlive_us=settings.keep)
+        self.server = f"http://{self.lan.control_plane.ipv4}:{API_PORT}"
+        self.kubeconfig = run.directory / "kubeconfig"
+        """For `kubectl` on this machine."""
+        self._node_kubeconfig = run.directory / "kubeconfig-nodes"
+        self.kubelet: Kubelet
+
+    # -- coming up
+
+    async def start(self, say: Callable[[str], None]) -> None:
+        say(f"a LAN of {self.settings.nodes} nodes, a client and a control plane")
+        self.lan.up()
+        say("the Kubernetes API")
+        local = await self._start_api()
+        self.kubelet = Kubelet(
+            local, self.lan.nodes.values(), self.settings.services, self.run.directory / "nodes"
+        )
+        await trio.to_thread.run_sync(self.kubelet.populate)
+        say("the controller")
+        await self._start_controller()
+        await self._wait_for(
+            "the controller to create the memberlist Secret",
+            lambda: self.kubelet.mount_secret(next(iter(self.lan.nodes))),
+        )
+        say(f"speakers on {', '.join(self.lan.nodes)}")
+        for name in self.lan.nodes:
+            await self.start_node(name)
+
+    async def _start_api(self) -> str:
+        """Returns the API's address on this machine's loopback."""
+        readable, writable = os.pipe()
+        try:
+            api = self.processes.start(
+                "api",
+                [
+                    sys.executable, "-m", "crier.lab.api", "--listen", "127.0.0.1:0",
+                    "--listen-netns",
+                    f"{netns.path(self.lan.control_plane.netns)}={self.lan.control_plane.ipv4}:{API_PORT}",
+                    "--kubeconfig", str(self.kubeconfig), "--metallb-crds", "--ready-fd", str(writable),
+                ],
+                pass_fds=(writable,),
+            )  # fmt: skip
+        finally:
+            os.close(writable)
+        try:
+            line = await trio.to_thread.run_sync(partial(_read_line, readable, START_PATIENCE))
+        finally:
+            os.close(readable)
+        try:
+            listening = json.loads(line)["listening"]
+            local = next(text for text in listening if "127.0.0.1" in text)
+        except (ValueError, KeyError, TypeError, StopIteration):
+            raise LabError(f"the API did not start:\n{api.tail()}") from None
+        self._node_kubeconfig.write_text(_kubeconfig(self.server), encoding="utf-8")
+        return local if local.startswith("http") else f"http://{local}"
+
+    async def _start_controller(self) -> None:
+        host = self.lan.control_plane
+        await trio.to_thread.run_sync(self.kubelet.run_pod, CONTROLLER_POD, "controller", host)
+        self.processes.start(
+            "controller",
+            [entry_point("crier-controller")],
+            namespace=host.netns,
+            environment={
+                "KUBECONFIG": str(self._node_kubeconfig),
+                "METALLB_NAMESPACE": SYSTEM,
+                "METALLB_POD_NAME": CONTROLLER_POD,
+                "METALLB_DEPLOYMENT": "controller",
+                "METALLB_ML_SECRET_NAME": SECRET,
+            },
+        )
+
+    async def start_node(self, name: str) -> None:
+        """What a node runs once it has booted: its pods of the Services, kube-proxy, the speaker."""
+        host = self.lan.nodes[name]
+        self.processes.start(f"backend-{name}", self._backend_command(host), namespace=host.netns)
+        self.processes.start(
+            f"datapath-{name}",
+            [sys.executable, "-m", "crier.lab.datapath", "--node", name, "--server", self.server],
+            namespace=host.netns,
+        )
+        await trio.to_thread.run_sync(self.kubelet.run_pod, speaker_pod(name), "speaker", host)
+        await trio.to_thread.run_sync(self.kubelet.mount_secret, name)
+        self.start_speaker(name)
+
+    def start_speaker(self, name: str) -> LabProcess:
+        host = self.lan.nodes[name]
+        environment = {
+            "KUBECONFIG": str(self._node_kubeconfig),
+            "METALLB_NODE_NAME": name,
+            "METALLB_POD_NAME": speaker_pod(name),
+            "METALLB_NAMESPACE": SYSTEM,
+            "METALLB_ML_BIND_ADDR": str(host.ipv4),
+            "METALLB_ML_LABELS": "app=metallb,component=speaker",
+            "METALLB_ML_SECRET_KEY_PATH": str(self.kubelet.secret_directory(name)),
+        }
+        if self.settings.gossip_port is not None:
+            environment["METALLB_ML_BIND_PORT"] = str(self.settings.gossip_port)
+        return self.processes.start(
+            f"speaker-{name}",
+            [entry_point("crier-speaker")],
+            namespace=host.netns,
+            environment=environment,
+        )
+
+    def _backend_command(self, host: Host) -> list[str]:
+        command = [sys.executable, "-m", "crier.lab.backend", "--node", host.name]
+        command += ["--address", str(host.ipv4), "--address", str(host.ipv6)]
+        for service in self.settings.services:
+            for port in service.ports:
+                command += [f"--{port.protocol.lower()}", f"{port.target}={service.key}"]
+        return command
+
+    # -- while it runs
+
+    def speaker(self, node: str) -> LabProcess:
+        return self.processes.all[f"speaker-{node}"]
+
+    async def stop_speaker(self, node: str) -> None:
+        """SIGTERM, and wait until it has said good-bye."""
+        speaker = self.speaker(node)
+        speaker.expected = True
+        speaker.send(signal.SIGTERM)
+        await speaker.wait(STOP_PATIENCE)
+
+    def kill_speaker(self, node: str) -> None:
+        speaker = self.speaker(node)
+        speaker.expected = True
+        speaker.kill_tree()
+
+    def power_off(self, node: str) -> None:
+        for process in self._on(node):
+            process.expected = True
+        self.lan.power_off(node)
+        self.processes.reap()
+
+    async def power_on(self, node: str) -> None:
+        self.lan.power_on(node)
+        await self.start_node(node)
+
+    def _on(self, node: str) -> Iterable[LabProcess]:
+        return (p for name, p in self.processes.all.items() if name.endswith(f"-{node}"))
+
+    async def addresses(self) -> dict[str, list[str]]:
+        """The addresses the controller gave each Service, once all have theirs."""
+        found: dict[str, list[str]] = {}
+        wanted = {service.name: len(service.families) for service in self.settings.services}
+
+        def complete() -> bool:
+            found.update(self.kubelet.addresses())
+            return all(len(found.get(name, ())) == count for name, count in wanted.items())
+
+        await self._wait_for("every Service to have its addresses", complete)
+        return found
+
+    async def status(self, node: str) -> dict[str, Any] | None:
+        """The speaker's own account; None when it gives none."""
+        if not self.lan.is_on(node):
+            return None
+        return await trio.to_thread.run_sync(_fetch_status, self.lan.nodes[node].netns)
+
+    async def _wait_for(self, what: str, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + START_PATIENCE
+        while not await trio.to_thread.run_sync(condition):
+            if time.monotonic() > deadline:
+                raise LabError(f"waited {START_PATIENCE:g} s for {what}")
+            await trio.sleep(0.05)
+
+
+def _fetch_status(namespace: str) -> dict[str, Any] | None:
+    def fetch() -> bytes:
+        connection = http.client.HTTPConnection("127.0.0.1", STATUS_PORT, timeout=STATUS_PATIENCE)
+        try:
+            connection.request("GET", "/status")
+            response = connection.getresponse()
+            return response.read(MAX_STATUS) if response.status == 200 else b""
+        finally:
+            connection.close()
+
+    try:
+        document = json.loads(netns.inside(namespace, fetch))
+    except (OSError, http.client.HTTPException, ValueError):
+        return None  # not up yet, not up any more, or not answering: in each case it does not say
+    return document if isinstance(document, dict) else None
+
+
+def _read_line(descriptor: int, patience: float) -> bytes:
+    """What a pipe says until a newline, its end or the deadline."""
+    deadline = time.monotonic() + patience
+    line = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        while not line.endswith(b"\n") and selector.select(max(0.0, deadline - time.monotonic())):
+            piece = os.read(descriptor, 4096)
+            if not piece:
+                break
+            line += piece
+    return line
+
+
+def _kubeconfig(server: str) -> str:
+    """JSON is YAML."""
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "lab", "cluster": {"server": server}}],
+        "users": [{"name": "lab", "user": {}}],
+        "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "lab"}}],
+        "current-context": "lab",
+    }
+    return json.dumps(document, indent=1) + "\n"
+
+
+def machine() -> dict[str, str]:
+    """What a report should say about where it was made."""
+    system = os.uname()
+    return {
+        "kernel": system.release,
+        "architecture": system.machine,
+        "python": sys.version.split()[0],
+        "cpus": str(os.cpu_count()),
+    }
