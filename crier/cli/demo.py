@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn, TypeVar
 
 from crier.lab.cluster import Settings
-from crier.lab.demo import Demo, Options, remove
+from crier.lab.demo import USAGE_ERROR, Demo, Options, remove
 from crier.lab.errors import LabError, NotPossible
 from crier.lab.lan import MAX_NODES, MIN_NODES, check_machine
 from crier.lab.report import SCENARIOS
@@ -17,7 +17,7 @@ from crier.lab.scenarios import parse_scenarios
 from crier.lab.services import CATALOGUE, DEFAULT, parse_services
 
 SUMMARY = "the failover demo, on a LAN of network namespaces on this machine (root)"
-USAGE_ERROR = 2
+
 MAX_RUNS = 100
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ from crier.lab.view import View, open_view, summary_table
 WATCH_INTERVAL: Final = 0.2
 PLAIN_WIDTH: Final = 130
 FAILED: Final = 1
+USAGE_ERROR: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class Demo:
             finally:
                 self._take_down(run)
 
-    async def _await_signal(self, signals: trio.abc.ReceiveChannel[int], scope: trio.CancelScope) -> None:
+    async def _await_signal(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
         async for number in signals:
             self._interrupted = signal.Signals(number)
             scope.cancel()
@@ -242,7 +243,6 @@ def remove(run_id: str, say: Callable[[str], None]) -> int:
                 return FAILED
             run.remove()
             return 0
-    say(
-        f"crier demo: there is no run {run_id}; kept are: {', '.join(r.id for r in runs.kept_runs()) or 'none'}"
-    )
-    return FAILED
+    kept = ", ".join(run.id for run in runs.kept_runs())
+    say(f"crier demo: --remove: there is no run {run_id}; left up are: {kept or 'none'}")
+    return USAGE_ERROR

@@ -38,7 +38,7 @@ def parse_scenarios(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
     for name in names:
         if name not in SCENARIOS:
-            raise LabError(f"scenario: {name!r} is none of all, {', '.join(SCENARIOS)}")
+            raise LabError(f"{name!r} is none of all, {', '.join(SCENARIOS)}")
     return names
 
 

@@ -99,9 +99,9 @@ def parse_services(text: str) -> tuple[LabService, ...]:
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in CATALOGUE:
-            raise LabError(f"services: {name!r} is none of {', '.join(CATALOGUE)}")
+            raise LabError(f"{name!r} is none of {', '.join(CATALOGUE)}")
         if names.count(name) > 1:
-            raise LabError(f"services: {name!r} is named twice")
+            raise LabError(f"{name!r} is named twice")
     return tuple(CATALOGUE[name] for name in names)
 
 
