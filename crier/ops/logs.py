@@ -225,6 +225,9 @@ class Sink(Protocol):
 
     def write(self, line: bytes) -> None: ...
 
+    def close(self) -> None:
+        """Give back what the sink opened itself; the descriptor it was given stays open."""
+
 
 class BlockingSink:
     """Writes every line, however long the reader takes."""
@@ -243,6 +246,9 @@ class BlockingSink:
         except OSError:  # nobody reads any more; nothing can be said about that here
             self.dropped += 1
 
+    def close(self) -> None:
+        pass
+
 
 class NonBlockingSink:
     """Writes a line if that can be done at once, else drops and counts it.
@@ -254,6 +260,7 @@ class NonBlockingSink:
     def __init__(self, fd: int) -> None:
         self.dropped = 0
         self._fd = fd
+        self._own = False
         self._socket: socket.socket | None = None
         self._rest = b""
         self._ask_first = False
@@ -263,6 +270,7 @@ class NonBlockingSink:
                 self._fd = os.open(
                     f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
                 )
+                self._own = True
             except OSError:
                 # no /proc, or the pipe is another user's: a pipe that polls writable takes a whole line
                 # (pipe(7): PIPE_BUF octets), unless another writer is faster; that rare wait we accept
@@ -279,6 +287,12 @@ class NonBlockingSink:
             self._rest = line[self._put(line) :]
         except OSError:
             self.dropped += 1
+
+    def close(self) -> None:
+        if self._own:
+            os.close(self._fd)
+        if self._socket is not None:
+            self._socket.close()
 
     def _put(self, data: bytes) -> int:
         if self._socket is not None:
