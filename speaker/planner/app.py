@@ -19,6 +19,7 @@ from typing import Any, Final
 import trio
 
 from crier.kube.client import Api
+from crier.kube.events import Recorder
 from crier.kube.transport import NoCluster
 from crier.kube.watch import backoff
 from crier.ops import http, logs
@@ -74,7 +75,7 @@ class Program:
         self._keeper = Keeper()
         self._planner = Planner(hello.node, Rules(settings.lb_class, settings.ignore_exclude_lb))
         self._reporter = Reporter(hello.node, membership=hello.membership)
-        self._recorder = events.Recorder(api, hello.node)
+        self._recorder = Recorder(api, events.COMPONENT, host=hello.node)
         self.plan = Plan()
         self.orders: Orders | None = None
         """The newest orders given; None while the ones of an earlier planner are in force."""
@@ -122,7 +123,10 @@ class Program:
                 key for key, it in self._reporter.announced.items() if what.subject in it.addresses
             ):
                 if (service := self.sources.services.objects.get(key)) is not None:
-                    self._recorder.record(events.conflict(service, what.subject, what.why))
+                    self._record(events.conflict(service, what.subject, what.why))
+
+    def _record(self, event: events.Event) -> None:
+        self._recorder.record(event.about, event.type, event.reason, event.message)
 
     def _send_seeds(self) -> None:
         seeds = self.sources.seeds()
@@ -195,13 +199,13 @@ class Program:
                 case Assigned(key, addresses):
                     log.info("serviceAnnounced", service=key, ips=addresses, protocol="layer2")
                     if (service := services.get(key)) is not None:
-                        self._recorder.record(events.assigned(service, self._me))
+                        self._record(events.assigned(service, self._me))
                 case Withdrawn(key, addresses, reason, text):
                     log.info("serviceWithdrawn", service=key, ips=addresses, reason=reason, why=text)
                 case NoInterface(key, address):
                     log.warning("announceFailed", service=key, ip=address, why="no such interface here")
                     if (service := services.get(key)) is not None:
-                        self._recorder.record(events.no_interface(service, address, self._me))
+                        self._record(events.no_interface(service, address, self._me))
         self.metrics.set_announced(self._reporter.announced.items())
         self._settled = (
             reflex.vips is not None
