@@ -193,8 +193,8 @@ def test_no_octets_do_worse_than_an_error_answer(pieces: list[bytes]) -> None:
             for piece in pieces:
                 await ours.send_all(piece)
             await ours.send_eof()
-                await trio.testing.wait_all_tasks_blocked()
-                nursery.cancel_scope.cancel()
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
         await theirs.aclose()
         return b"".join([chunk async for chunk in ours])
 
