@@ -31,6 +31,10 @@ IDLE_TIMEOUT: Final = 75.0
 REQUEST_TIMEOUT: Final = 5.0
 """Seconds from the first octet of a request to the last of its answer."""
 
+LINGER: Final = 1.0
+MAX_LINGER: Final = 256 * 1024
+"""Seconds and octets a client may go on sending after its last answer."""
+
 log = logs.get(__name__)
 
 
@@ -102,6 +106,15 @@ async def _listen(host: str, port: int) -> list[trio.SocketListener]:
     return [trio.SocketListener(sock)]
 
 
+async def _linger(stream: trio.SocketStream) -> None:
+    """Let the last answer arrive: closing with something unread resets the connection and may lose it."""
+    await stream.send_eof()
+    read = 0
+    with trio.move_on_after(LINGER):
+        while read < MAX_LINGER and (data := await stream.receive_some(MAX_REQUEST)):
+            read += len(data)
+
+
 class _Server:
     def __init__(
         self, routes: Mapping[str, Handler], guard: Guard | None, tls: ssl.SSLContext | None
@@ -123,6 +136,7 @@ class _Server:
             if self._tls is not None:
                 stream = trio.SSLStream(raw, self._tls, server_side=True, https_compatible=True)
             await self._converse(stream)
+            await _linger(raw)
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError, ssl.SSLError):
             pass  # gone; there is nobody left to tell
         finally:
