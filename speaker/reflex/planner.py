@@ -107,7 +107,7 @@ class Planner:
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
         async with stream:
             with theirs:
-                process = await self._start(theirs.fileno())
+                process = self._start(theirs.fileno())
             self.starts += 1
             log.info("planner_started", pid=process.pid, starts=self.starts)
             causes: list[str] = []
@@ -127,9 +127,11 @@ class Planner:
                 await _end(process, kindly=not causes)
         return f"{causes[0]}; {_status(process)}"
 
-    async def _start(self, fd: int) -> trio.Process:
+    def _start(self, fd: int) -> subprocess.Popen[bytes]:
+        """Start it from this thread: what `_TIED` asks for is to die with the *thread* that started it, and
+        trio starts its processes in workers that end after ten idle seconds."""
         tied = (sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()))
-        return await trio.lowlevel.open_process(
+        return subprocess.Popen(
             [*tied, *self._command],
             stdin=subprocess.DEVNULL,
             pass_fds=[fd],
@@ -201,9 +203,19 @@ async def _more(stream: trio.abc.ReceiveStream, buffer: bytearray) -> bool:
     return bool(data)
 
 
-async def _exited(process: trio.Process) -> str:
-    await process.wait()
+async def _exited(process: subprocess.Popen[bytes]) -> str:
+    await _wait(process)
     return "exited"
+
+
+async def _wait(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        pidfd = os.pidfd_open(process.pid)
+        try:
+            await trio.lowlevel.wait_readable(pidfd)
+        finally:
+            os.close(pidfd)
+        process.wait()
 
 
 async def _hung(sock: socket.socket) -> str:
@@ -220,18 +232,18 @@ async def _hung(sock: socket.socket) -> str:
             return f"read nothing for {HUNG_AFTER:g} s"
 
 
-async def _end(process: trio.Process, *, kindly: bool) -> None:
+async def _end(process: subprocess.Popen[bytes], *, kindly: bool) -> None:
     with trio.CancelScope(shield=True):
         if kindly:
             process.send_signal(signal.SIGTERM)
             with trio.move_on_after(FAREWELL):
-                await process.wait()
+                await _wait(process)
         if process.returncode is None:
             process.kill()
-        await process.wait()
+        await _wait(process)
 
 
-def _status(process: trio.Process) -> str:
+def _status(process: subprocess.Popen[bytes]) -> str:
     code = process.returncode
     assert code is not None
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"status {code}"

@@ -162,8 +162,8 @@ class L2:
             link = self._ports[index].link
             if len(address) == _IPV4:
                 sends.append(Send(link, address, arp.gratuitous(link.mac, address)))
-            elif link.link_local is not None:
-                sends.append(Send(link, address, (ndp.unsolicited(link.mac, link.link_local, address),)))
+            else:
+                sends.append(Send(link, address, (ndp.unsolicited(link.mac, address),)))
         return sends
 
     # ---------------------------------------------------------------------------------- what is known
@@ -209,9 +209,9 @@ class L2:
                 return
             port.arp[address] = arp.reply_middle(link.mac, address)
         else:
-            if link.link_local is None:
+            if not link.ndp:
                 return
-            port.ndp[address] = ndp.template(link.mac, link.link_local, address, ndp.SOLICITED)
+            port.ndp[address] = ndp.template(link.mac, address, ndp.SOLICITED)
             group = ndp.solicited_node(address)
             users = port.groups.setdefault(group, set())
             if not users:

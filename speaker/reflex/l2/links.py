@@ -1,7 +1,7 @@
 """Which interfaces we announce on, followed from what the kernel tells.
 
 MetalLB's rules: not excluded by name, up, in no bridge, bond or VRF, and it does ARP; ARP where there is
-broadcast, NDP where there is an IPv6 link-local address to send from.
+broadcast, NDP where there is an IPv6 link-local address.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Link:
     mac: bytes
     arp: bool
     """It has broadcast."""
-    link_local: bytes | None
-    """Where our advertisements come from; None: no NDP here."""
+    ndp: bool
+    """It has an IPv6 link-local address."""
     carrier: bool
     """False: nobody would hear an announcement now."""
 
@@ -105,20 +105,16 @@ class Table:
         if seen.hardware != _ARPHRD_ETHER or len(seen.mac) != 6 or not any(seen.mac):
             return None
         does_arp = bool(seen.flags & _IFF_BROADCAST)
-        link_local = self._link_local(seen.index)
-        if not does_arp and link_local is None:
+        does_ndp = self._has_link_local(seen.index)
+        if not does_arp and not does_ndp:
             return None
         carrier = bool(seen.flags & _IFF_LOWER_UP)
-        return Link(seen.index, seen.name, seen.mac, does_arp, link_local, carrier)
+        return Link(seen.index, seen.name, seen.mac, does_arp, does_ndp, carrier)
 
-    def _link_local(self, index: int) -> bytes | None:
-        """The lowest that is usable: duplicate address detection is over, and found none (RFC 4862)."""
-        usable = [
-            address
-            for address, flags in self._link_locals.get(index, {}).items()
-            if not flags & (_IFA_F_TENTATIVE | _IFA_F_DADFAILED)
-        ]
-        return min(usable, default=None)
+    def _has_link_local(self, index: int) -> bool:
+        """A usable one: duplicate address detection is over, and found none (RFC 4862)."""
+        addresses = self._link_locals.get(index, {})
+        return any(not flags & (_IFA_F_TENTATIVE | _IFA_F_DADFAILED) for flags in addresses.values())
 
 
 class Follower:

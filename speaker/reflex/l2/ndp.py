@@ -28,7 +28,6 @@ _TARGET_LINK_LAYER: Final = 2
 # Ethernet, then IPv6: version to flow label, payload length, next header, hop limit, source, destination;
 # then ICMPv6: type, code, checksum, flags (reserved in a solicitation), target.
 _LAYOUT: Final = struct.Struct("!6s6sHIHBB16s16sBBHB3x16s")
-_TO_SOURCE: Final = 22
 _ICMP: Final = 54
 _MIN_PAYLOAD: Final = _LAYOUT.size - _ICMP
 _ETHERTYPE: Final = 0x86DD
@@ -140,13 +139,16 @@ class Template(NamedTuple):
 _KIND: Final = bytes((NEIGHBOUR_ADVERTISEMENT, 0))
 
 
-def template(mac: bytes, source: bytes, target: bytes, flags: int) -> Template:
-    """Advertisements of `target` at `mac`, sent from the IPv6 address `source`."""
+def template(mac: bytes, target: bytes, flags: int) -> Template:
+    """Advertisements of `target` at `mac`.
+
+    They come from `target` itself, as the kernel's do: tools and filters that compare the two are content.
+    """
     after = bytes((flags, 0, 0, 0)) + target + bytes((_TARGET_LINK_LAYER, 1)) + mac
     length = len(_KIND) + 2 + len(after)
     head = struct.pack("!HIHBB", _ETHERTYPE, 6 << 28, length, ICMPV6, _HOP_LIMIT)
-    total = _pseudo_header_sum(source, _UNSPECIFIED, length) + _sum(_KIND) + _sum(after)
-    return Template(mac + head + source, after, total)
+    total = _pseudo_header_sum(target, _UNSPECIFIED, length) + _sum(_KIND) + _sum(after)
+    return Template(mac + head + target, after, total)
 
 
 def advertise(made: Template, mac: bytes, destination: bytes) -> bytes:
@@ -155,9 +157,9 @@ def advertise(made: Template, mac: bytes, destination: bytes) -> bytes:
     return b"".join((mac, made.before_destination, destination, _KIND, checksum, made.after_checksum))
 
 
-def unsolicited(mac: bytes, source: bytes, target: bytes) -> bytes:
+def unsolicited(mac: bytes, target: bytes) -> bytes:
     """Tells everybody where `target` is (section 7.2.6): to all nodes, override set."""
-    return advertise(template(mac, source, target, OVERRIDE), multicast_mac(ALL_NODES), ALL_NODES)
+    return advertise(template(mac, target, OVERRIDE), multicast_mac(ALL_NODES), ALL_NODES)
 
 
 def solicited_node(target: bytes) -> bytes:

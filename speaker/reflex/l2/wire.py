@@ -46,7 +46,7 @@ class Wire:
         try:
             if link.arp:
                 self.arp = _packet_socket(link, ETH_P_ARP, bpf.arp(link.index))
-            if link.link_local is not None:
+            if link.ndp:
                 self.ndp = _packet_socket(link, ETH_P_IPV6, bpf.neighbour_discovery(link.index))
                 self._groups = Groups(link.index, self.ndp)
         except OSError:
