@@ -135,8 +135,8 @@ class _Server:
                 return  # all of them are at work; this one may come back
             if self._tls is not None:
                 stream = trio.SSLStream(raw, self._tls, server_side=True, https_compatible=True)
-            await self._converse(stream)
-            await _linger(raw)
+            if await self._converse(stream):
+                await _linger(raw)
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError, ssl.SSLError):
             pass  # gone; there is nobody left to tell
         finally:
@@ -150,7 +150,8 @@ class _Server:
             return True
         return False
 
-    async def _converse(self, stream: trio.abc.Stream) -> None:
+    async def _converse(self, stream: trio.abc.Stream) -> bool:
+        """Whether there may be something unread that was answered all the same."""
         connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_REQUEST)
         for _ in range(MAX_REQUESTS_PER_CONNECTION):
             try:
@@ -159,16 +160,17 @@ class _Server:
                 await self._refuse(
                     connection, stream, Response.text(f"{problem}\n", problem.error_status_hint)
                 )
-                return
+                return True
             if request is None:
-                return
+                return False
             with trio.move_on_after(REQUEST_TIMEOUT) as in_time:
                 await self._send(connection, stream, await self._answer(request), request.method)
             if in_time.cancelled_caught or connection.our_state is not h11.DONE:
-                return
+                return False
             if connection.their_state is not h11.DONE:  # a body we never asked for
-                return
+                return True
             connection.start_next_cycle()
+        return True
 
     async def _next_request(self, connection: h11.Connection, stream: trio.abc.Stream) -> Request | None:
         """None when the client is gone, idle for too long or too slow."""
