@@ -95,7 +95,7 @@ class Membership:
             host, port = member.address
             log.info("gossip_open", address=host, port=port, encrypted=bool(self._config.keyring))
             try:
-                member.observe(self._changed)
+                member.observe(self._on_event)
                 self._opened()
                 await self._keep_joined(member)
             finally:
@@ -108,11 +108,27 @@ class Membership:
             strangers = self._strangers(member)
             if strangers and not self._leaving:
                 await self._join(member, strangers)
+            if not self._reached and self._others(member):
+                self._reach("they came to us")
             with trio.move_on_after(retry if not self._reached else JOIN_RETRY_MAX):
                 await self._news.wait()
                 continue
             if not self._reached:
                 retry = min(2 * retry, JOIN_RETRY_MAX)
+
+    def _others(self, member: Member) -> bool:
+        return any(node.reachable and node.name != self._config.name for node in member.members())
+
+    def _reach(self, how: str) -> None:
+        self._reached = True
+        log.info("joined", address=how)
+        self._joined()
+
+    def _on_event(self, event: Event) -> None:
+        self._changed(event)
+        if not self._reached:
+            # Not in this call: whoever dialled us is still telling whom else it knows.
+            self._news.set()
 
     def _strangers(self, member: Member) -> list[str]:
         """Seeds that are no members, and not we."""
@@ -131,9 +147,7 @@ class Membership:
                     log.info("not_joined", address=seed, why=str(problem))
                     return
             if reached and not self._reached:
-                self._reached = True
-                log.info("joined", address=seed)
-                self._joined()
+                self._reach(seed)
 
         async with trio.open_nursery() as nursery:
             for seed in seeds:
