@@ -30,6 +30,9 @@ HANDOVER_TIMEOUT: Final = 1.0
 JOIN_TIMEOUT: Final = 3.0
 """Seconds a starting speaker waits to reach another member before it answers for anything."""
 
+CONFLICT_SETTLE: Final = 0.2
+"""Seconds between hearing another's announcement and answering it.  A member that comes back announces in the
+same millisecond in which we learn of it; answering at once would take the VIP back from its owner."""
 CONFLICT_ROUNDS: Final = 2
 """Announcements after hearing another's: the second for receivers that ignore a change within a second."""
 CONFLICT_INTERVAL_MIN: Final = 2.2
@@ -102,7 +105,10 @@ class _Vip:
     """We have spoken; another's announcement is answered no earlier."""
     conflict_interval: float = CONFLICT_INTERVAL_MIN
     conflict_pending: bool = False
-    """Another was heard since; to be answered at `conflict_quiet_until`."""
+    """Another was heard since; to be answered at `conflict_answer_at`."""
+    conflict_answer_at: float = 0.0
+    heard_at: float = -float("inf")
+    """When another announced it last."""
 
     @property
     def owner(self) -> str | None:
@@ -193,13 +199,14 @@ class Announcer:
         vip = self._vips.get(address)
         if vip is None or vip.state is State.IDLE:
             return []
+        vip.heard_at = now
         effects: list[Effect] = []
         if vip.state is State.YIELDING:
             self._silence(address, vip, "handed_over", f"heard the successor {vip.owner}", effects)
         elif not vip.conflict_pending:
             vip.conflict_pending = True
+            vip.conflict_answer_at = max(now + CONFLICT_SETTLE, vip.conflict_quiet_until)
             self._conflicts.add(address)
-            self._settle(address, vip, now, effects)
         return effects
 
     def leave(self, now: float) -> list[Effect]:
@@ -225,7 +232,7 @@ class Announcer:
     def next_deadline(self) -> float:
         """When `tick` has something to do; infinity if never."""
         deadlines = [self._vips[address].yield_until for address in self._yielding]
-        deadlines += [self._vips[address].conflict_quiet_until for address in self._conflicts]
+        deadlines += [self._vips[address].conflict_answer_at for address in self._conflicts]
         if not self._joined:
             deadlines.append(self._may_answer_at)
         return min(deadlines, default=float("inf"))
@@ -296,6 +303,10 @@ class Announcer:
         if self._successor(vip) is None or not self._membership:
             self._silence(address, vip, "withdrew", why, effects)
             return
+        if now - vip.heard_at <= HANDOVER_TIMEOUT:
+            # Its announcement outran the news of its return.
+            self._silence(address, vip, "handed_over", f"heard the successor {vip.owner}", effects)
+            return
         vip.state = State.YIELDING
         vip.yield_until = now + HANDOVER_TIMEOUT
         self._yielding.add(address)
@@ -329,8 +340,8 @@ class Announcer:
     # ---------------------------------------------------------------------------------------- conflicts
 
     def _settle(self, address: str, vip: _Vip, now: float, effects: list[Effect]) -> None:
-        """Answer another's announcement with ours, now or once the last answer is old enough."""
-        if now < vip.conflict_quiet_until:
+        """Answer another's announcement with ours, once it is time."""
+        if now < vip.conflict_answer_at:
             return
         calm = now - vip.conflict_quiet_until > CONFLICT_INTERVAL_MAX
         vip.conflict_interval = (
