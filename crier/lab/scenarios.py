@@ -23,6 +23,8 @@ from crier.lab.report import SCENARIOS, Phase, ScenarioResult, VipResult, vip_re
 
 PATIENCE: Final = 30.0
 """Seconds to become steady; a slow machine needs a few, a broken program any number."""
+HOLD: Final = 0.7
+"""Seconds that everything must stay well before it counts as steady, so that a second flap is seen."""
 SETTLE: Final = 0.2
 """Seconds after the last good look, so that the last probes' answers are in."""
 
@@ -172,15 +174,20 @@ class Director:
     # -- the parts
 
     async def steady(self) -> Snapshot:
-        """Wait for it.  Raises NotSteady after `PATIENCE`."""
-        since = time.monotonic()
-        why: str | None = "nothing was seen yet"
+        """Wait until it has been steady for `HOLD`.  Raises NotSteady after `PATIENCE`."""
+        seen_at = time.monotonic()
+        good_since: float | None = None
+        why = "nothing was seen yet"
         with trio.move_on_after(PATIENCE):
             while True:
-                snapshot = await self._observer.after(since)
-                since = snapshot.begun_at
-                why = trouble(snapshot, frozenset(self._live))
-                if why is None:
+                snapshot = await self._observer.after(seen_at)
+                seen_at = snapshot.begun_at
+                wrong = trouble(snapshot, frozenset(self._live))
+                if wrong is not None:
+                    good_since, why = None, wrong
+                elif good_since is None:
+                    good_since = seen_at
+                elif seen_at - good_since >= HOLD:
                     return snapshot
         raise NotSteady(why)
 

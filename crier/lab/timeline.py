@@ -23,9 +23,10 @@ LEFT: Final = 150
 RIGHT: Final = 16
 ROW: Final = 40
 BAND: Final = 16
+COLUMNS: Final = 2
 ZOOM_BEFORE: Final = 0.2
 MIN_ZOOM: Final = 1.0
-MAX_ZOOM: Final = 4.0
+MAX_ZOOM: Final = 10.0
 MAX_BARS: Final = 4000
 """Segments drawn for one VIP; a demo that flaps more often has other worries."""
 
@@ -53,18 +54,19 @@ def render(nodes: Sequence[str], rows: Sequence[Row], marks: Sequence[Mark], sta
     """The picture of the time from `start` to `end`."""
     colours = {node: COLOURS[index % len(COLOURS)] for index, node in enumerate(nodes)}
     end = max(end, start + 1.0)
-    parts: list[str] = []
-    y = 28
+    y = 18
+    parts = [_text(8, y, "Who served each VIP (thick), and who answered ARP or NDP for it (thin)", "h")]
+    y += 22
     parts += _legend(nodes, colours, y)
-    y += 30
+    y += 38
     parts += _overview(rows, marks, colours, start, end, y)
     y += len(rows) * ROW + 40
-    if marks:
-        parts.append(_text(LEFT, y, "each event, magnified", "h"))
-        y += 14
-        for mark in marks:
-            parts += _zoom(rows, mark, marks, colours, end, y)
-            y += 26 + len(rows) * (BAND + 6) + 16
+    tall = 40 + len(rows) * (BAND + 6)
+    for number, mark in enumerate(marks):
+        until = marks[number + 1].at if number + 1 < len(marks) else end
+        column, line = number % COLUMNS, number // COLUMNS
+        parts += _zoom(rows, mark, f"{number + 1}  {mark.label}", colours, until, column, y + line * tall)
+    y += -(-len(marks) // COLUMNS) * tall
     style = (
         "text{font:12px ui-sans-serif,system-ui,'Segoe UI',Helvetica,Arial,sans-serif;fill:#57606a}"
         ".h{font-weight:600;fill:#24292f}.s{font-size:10px}.o{font-size:10px;font-weight:600;fill:"
@@ -82,12 +84,10 @@ def render(nodes: Sequence[str], rows: Sequence[Row], marks: Sequence[Mark], sta
 
 def _legend(nodes: Sequence[str], colours: Mapping[str, str], y: float) -> list[str]:
     parts = []
-    per_line = (WIDTH - LEFT - RIGHT) // 80
     for index, node in enumerate([*nodes, "no answer"]):
-        x, line = LEFT + (index % per_line) * 80, y - 14 * (index // per_line)
-        parts.append(_bar(x, line - 10, 11, 11, colours.get(node, DOWN)))
-        parts.append(_text(x + 15, line, node, "s"))
-    parts.append(_text(8, y, "who served each VIP", "h"))
+        x = 8 + index * 78
+        parts.append(_bar(x, y - 10, 11, 11, colours.get(node, DOWN)))
+        parts.append(_text(x + 15, y, node, "s"))
     return parts
 
 
@@ -114,29 +114,49 @@ def _overview(
     return parts
 
 
+def zoom_span(rows: Sequence[Row], mark: Mark, until: float) -> float:
+    """Seconds after a mark that show everything it changed, within bounds."""
+    changes = [
+        segment.start - mark.at
+        for row in rows
+        for segments in (row.served, row.owners)
+        for segment in segments
+        if mark.at < segment.start < until
+    ]
+    return min(MAX_ZOOM, max(MIN_ZOOM, max(changes, default=0.0) * 1.2))
+
+
 def _zoom(
-    rows: Sequence[Row], mark: Mark, marks: Sequence[Mark], colours: Mapping[str, str], end: float, y: float
+    rows: Sequence[Row],
+    mark: Mark,
+    label: str,
+    colours: Mapping[str, str],
+    until: float,
+    column: int,
+    y: float,
 ) -> list[str]:
-    start = mark.at - ZOOM_BEFORE
-    worst = max(mark.outages.values(), default=0.0) / 1000
-    span = ZOOM_BEFORE + min(MAX_ZOOM, max(MIN_ZOOM, worst * 1.5))
-    stop = min(end, start + span)
-    scale = (WIDTH - LEFT - RIGHT - 60) / span
-    parts = [_text(LEFT, y + 14, f"{marks.index(mark) + 1}  {mark.label}", "h s")]
-    top = y + 20
-    bottom = top + len(rows) * (BAND + 6)
-    for tenth in range(0, int((span - ZOOM_BEFORE) * 10) + 1, 2 if span < 2 else 5):
-        x = LEFT + (ZOOM_BEFORE + tenth / 10) * scale
+    """One event in a column of its own scale: name, bands, outages at the right."""
+    left = column * WIDTH / COLUMNS + 56
+    width = WIDTH / COLUMNS - 56 - 56
+    span = zoom_span(rows, mark, until)
+    scale = width / (ZOOM_BEFORE + span)
+    parts = [_text(left, y + 12, label, "h s")]
+    top = y + 18
+    bottom = top + len(rows) * (BAND + 6) - 4
+    step = next(s for s in (0.2, 0.5, 1.0, 2.0) if span / s <= 6)
+    for tick in range(int(span / step + 1e-9) + 1):
+        x = left + (ZOOM_BEFORE + tick * step) * scale
         parts.append(f'<line class="g" x1="{x:.1f}" y1="{top - 2}" x2="{x:.1f}" y2="{bottom}"/>')
-        parts.append(_text(x, bottom + 9, f"{tenth * 100} ms", "s", "middle"))
-    x = LEFT + ZOOM_BEFORE * scale
+        parts.append(_text(x, bottom + 10, f"{tick * step * 1000:.0f} ms", "s", "middle"))
+    start = mark.at - ZOOM_BEFORE
     for index, row in enumerate(rows):
         line = top + index * (BAND + 6)
-        parts.append(_text(LEFT - 8, line + 12, row.label, "s", "end"))
-        parts += _bands(row, colours, start, stop, LEFT, scale, line, BAND)
+        parts.append(_text(left - 8, line + 12, row.label, "s", "end"))
+        parts += _bands(row, colours, start, min(mark.at + span, until), left, scale, line, BAND)
         outage = mark.outages.get(row.address, 0.0)
         if outage > 0:
-            parts.append(_text(WIDTH - RIGHT, line + 12, f"{outage:.0f} ms", "o", "end"))
+            parts.append(_text(left + width + 6, line + 12, f"{outage:.0f} ms", "o"))
+    x = left + ZOOM_BEFORE * scale
     parts.append(f'<line class="m" x1="{x:.1f}" y1="{top - 4}" x2="{x:.1f}" y2="{bottom}"/>')
     return parts
 
