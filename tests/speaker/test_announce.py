@@ -1,0 +1,378 @@
+"""Who answers: by properties over any history, and by clusters of announcers on one imagined wire."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from speaker.orders import Orders, Vip
+from speaker.reflex import announce
+from speaker.reflex.announce import (
+    CONFLICT_INTERVAL_MAX,
+    CONFLICT_INTERVAL_MIN,
+    CONFLICT_SETTLE,
+    HANDOVER_TIMEOUT,
+    JOIN_TIMEOUT,
+    Announce,
+    Announcer,
+    Answer,
+    Effect,
+    Happened,
+    Silence,
+    State,
+    Yield,
+)
+
+VIP = "192.0.2.1"
+
+
+def orders(*candidates: str, interfaces: tuple[str, ...] | None = None, generation: int = 1) -> Orders:
+    return Orders(generation, (Vip(VIP, ("ns/svc",), candidates, interfaces),))
+
+
+def member(me: str = "a", *candidates: str, others: Iterable[str] = (), now: float = 0.0) -> Announcer:
+    """Joined, with these orders, in a cluster of these others."""
+    announcer = Announcer(me, membership=True)
+    announcer.open(now)
+    announcer.members(set(others), now)
+    announcer.joined(now)
+    announcer.orders(orders(*(candidates or (me,))), now)
+    return announcer
+
+
+def acts(effects: list[Effect]) -> list[Effect]:
+    return [effect for effect in effects if not isinstance(effect, Happened)]
+
+
+def state(announcer: Announcer) -> State:
+    view = announcer.view(VIP)
+    assert view is not None
+    return view.state
+
+
+# ------------------------------------------------------------------------------------------ single rules
+
+
+def test_the_owner_answers_at_once_and_says_why() -> None:
+    announcer = Announcer("a", membership=False)
+    assert announcer.orders(orders("a", "b"), 0.0) == [
+        Answer(VIP, None),
+        Happened("took_over", VIP, "orders"),
+    ]
+    assert announcer.orders(orders("a", "b", generation=2), 1.0) == []
+
+
+def test_nothing_is_answered_before_somebody_was_reached_or_the_wait_is_over() -> None:
+    announcer = Announcer("a", membership=True)
+    assert announcer.orders(orders("a"), 0.0) == []
+    assert announcer.tick(100.0) == [], "gossip is not even open"
+    announcer.open(100.0)
+    assert announcer.tick(100.0 + JOIN_TIMEOUT - 0.01) == []
+    assert announcer.next_deadline() == 100.0 + JOIN_TIMEOUT
+    assert acts(announcer.tick(100.0 + JOIN_TIMEOUT)) == [Answer(VIP, None)]
+    sooner = Announcer("a", membership=True)
+    sooner.orders(orders("a"), 0.0)
+    sooner.open(0.0)
+    assert acts(sooner.joined(0.2)) == [Answer(VIP, None)]
+    assert sooner.joined(0.3) == []
+
+
+def test_a_loser_answers_until_it_hears_the_successor() -> None:
+    announcer = member("a", "b", "a")
+    assert state(announcer) is State.OURS
+    assert announcer.members({"b"}, 1.0) == [Yield(VIP)]
+    assert state(announcer) is State.YIELDING
+    assert acts(announcer.heard(VIP, 1.2)) == [Silence(VIP)]
+    assert announcer.next_deadline() == float("inf")
+
+
+def test_a_loser_that_hears_nothing_stops_after_a_second() -> None:
+    announcer = member("a", "b", "a")
+    announcer.members({"b"}, 1.0)
+    assert announcer.next_deadline() == 1.0 + HANDOVER_TIMEOUT
+    assert announcer.tick(1.9) == []
+    assert announcer.tick(2.0) == [Silence(VIP), Happened("handed_over", VIP, "did not hear b within 1 s")]
+
+
+def test_a_loser_whose_successor_goes_takes_over_again_and_says_so() -> None:
+    announcer = member("a", "b", "a")
+    announcer.members({"b"}, 1.0)
+    assert acts(announcer.members(set(), 1.1)) == [Answer(VIP, None), Announce(VIP, None)]
+    assert announcer.tick(50.0) == []
+
+
+@pytest.mark.parametrize("after", [(), ("b",), ("z",)], ids=["nobody", "a live one", "a dead one"])
+def test_losing_by_orders(after: tuple[str, ...]) -> None:
+    announcer = member("a", "a", "b", others=["b"])
+    effects = acts(announcer.orders(orders(*after), 1.0))
+    assert effects == ([Yield(VIP)] if after == ("b",) else [Silence(VIP)])
+
+
+def test_a_vip_that_is_gone_from_the_orders_is_silent_at_once() -> None:
+    announcer = member("a", "b", "a")
+    announcer.members({"b"}, 0.5)
+    assert acts(announcer.orders(Orders(2, ()), 0.6)) == [Silence(VIP)]
+    assert announcer.view(VIP) is None
+    assert announcer.heard(VIP, 0.7) == []
+
+
+def test_new_interfaces_are_passed_on_without_ado() -> None:
+    announcer = member("a")
+    assert announcer.orders(orders("a", interfaces=("eth1",)), 1.0) == [Answer(VIP, frozenset({"eth1"}))]
+
+
+def test_a_shared_address_is_ours_while_any_service_makes_it_ours() -> None:
+    announcer = member("a", "a", others=["b"])
+    both = Orders(2, (Vip(VIP, ("n/1",), ("b", "a"), None), Vip(VIP, ("n/2",), ("a", "b"), ("eth1",))))
+    assert announcer.orders(both, 1.0) == [Answer(VIP, frozenset({"eth1"}))]
+    assert announcer.members(set(), 2.0) == [Answer(VIP, None)]
+
+
+def test_leaving_hands_over_what_another_can_take_and_drops_the_rest() -> None:
+    announcer = member("a", "a", "b", others=["b"])
+    assert announcer.leave(1.0) == [Yield(VIP)]
+    assert acts(announcer.heard(VIP, 1.1)) == [Silence(VIP)]
+    assert announcer.answering is False
+    alone = member("a", "a", "b")
+    assert acts(alone.leave(1.0)) == [Silence(VIP)]
+    assert acts(alone.members({"b"}, 1.1)) == []
+    without = Announcer("a", membership=False)
+    without.orders(orders("a", "b"), 0.0)
+    assert acts(without.leave(1.0)) == [Silence(VIP)], "without gossip nobody learns that we go"
+
+
+# ----------------------------------------------------------------------------------------------- conflicts
+
+
+def test_an_owner_speaks_last_but_ever_more_rarely() -> None:
+    announcer = member("a", "a", "b")
+    assert announcer.heard(VIP, 10.0 - CONFLICT_SETTLE) == []
+    assert acts(announcer.tick(10.0)) == [Announce(VIP, announce.CONFLICT_ROUNDS)]
+    assert announcer.heard(VIP, 10.1) == []
+    assert announcer.heard(VIP, 10.2) == []
+    due = announcer.next_deadline()
+    assert due == 10.0 + CONFLICT_INTERVAL_MIN
+    assert acts(announcer.tick(due)) == [Announce(VIP, announce.CONFLICT_ROUNDS)]
+    assert announcer.next_deadline() == float("inf")
+    now, answers = due, []
+    while now < 3600.0:  # somebody announces it ten times a second for an hour
+        now += 0.1
+        answers += [now for effect in acts([*announcer.heard(VIP, now), *announcer.tick(now)])]
+    assert len(answers) < 3600 / CONFLICT_INTERVAL_MAX + 10
+    assert answers[-1] > 3500
+    now += 1000.0
+    announcer.heard(VIP, now - CONFLICT_SETTLE)
+    assert len(acts(announcer.tick(now))) == 1, "after peace, at once again"
+    assert announcer.next_deadline() == float("inf")
+    announcer.heard(VIP, now + 0.1)
+    assert announcer.next_deadline() == pytest.approx(now + CONFLICT_INTERVAL_MIN)
+
+
+def test_an_announcement_may_outrun_the_news_of_who_made_it() -> None:
+    announcer = member("a", "b", "a")
+    assert announcer.heard(VIP, 10.0) == []
+    assert acts(announcer.members({"b"}, 10.001)) == [Silence(VIP)], "no second word, no waiting"
+    assert announcer.next_deadline() == float("inf")
+
+
+def test_what_others_own_is_not_defended() -> None:
+    announcer = member("a", "b", "a", others=["b"])
+    assert announcer.heard(VIP, 1.0) == []
+    assert announcer.heard("198.51.100.1", 1.0) == []
+
+
+def test_a_rival_that_comes_back_must_hear_us() -> None:
+    announcer = member("a", "a", "b")
+    assert announcer.members({"b"}, 5.0) == [Announce(VIP, None)]
+    assert announcer.members({"b", "bystander"}, 6.0) == []
+
+
+# ---------------------------------------------------------------------------------------------- properties
+
+NAMES = st.sampled_from("abcde")
+RANKINGS = st.permutations("abcde")
+
+
+@given(st.lists(RANKINGS, min_size=1, max_size=4), st.sets(NAMES, min_size=1), st.data())
+def test_with_equal_views_exactly_one_reachable_candidate_is_the_owner(
+    rankings: list[list[str]], alive: set[str], data: st.DataObject
+) -> None:
+    """Whatever each went through before."""
+    wanted = Orders(
+        9, tuple(Vip(f"192.0.2.{n}", ("n/s",), tuple(ranking), None) for n, ranking in enumerate(rankings))
+    )
+    owners: dict[str, list[str]] = {vip.address: [] for vip in wanted.vips}
+    for name in sorted(alive):
+        announcer = Announcer(name, membership=True)
+        announcer.open(0.0)
+        now = 0.0
+        for _ in range(data.draw(st.integers(0, 4))):
+            now += 0.3
+            announcer.members(data.draw(st.sets(NAMES)), now)
+            if data.draw(st.booleans()):
+                announcer.orders(
+                    Orders(1, data.draw(st.sampled_from([wanted.vips, (), wanted.vips[:1]]))), now
+                )
+        announcer.orders(wanted, now)
+        announcer.members(alive, now)
+        announcer.joined(now)
+        for address in owners:
+            view = announcer.view(address)
+            assert view is not None
+            if view.state is State.OURS:
+                owners[address].append(name)
+            assert (view.owner == name) is (view.state is State.OURS)
+        announcer.tick(now + HANDOVER_TIMEOUT)
+        assert announcer.answering is any(name in found for found in owners.values())
+    for vip in wanted.vips:
+        assert owners[vip.address] == [next(name for name in vip.candidates if name in alive)]
+
+
+@given(RANKINGS, st.sets(NAMES), NAMES, NAMES)
+def test_losing_a_bystander_moves_nothing(ranking: list[str], alive: set[str], me: str, lost: str) -> None:
+    alive |= {me}
+    announcer = member(me, *ranking, others=alive)
+    owner = next(name for name in ranking if name in alive)
+    before = announcer.view(VIP)
+    effects = announcer.members(alive - {lost}, 5.0)
+    if lost not in (owner, me):
+        assert effects == []
+        assert announcer.view(VIP) == before
+
+
+# ---------------------------------------------------------------------------------------------- a whole LAN
+
+
+@dataclass
+class Speaker:
+    announcer: Announcer
+    alive: bool = True
+    answering: bool = False
+    rounds: list[float] = field(default_factory=list)
+    """Announcements still to be sent."""
+
+
+class Wire:
+    """Announcers of one VIP on a LAN in virtual time; who hears whom is up to the test.  News of members
+    takes a while, different for each.
+    """
+
+    def __init__(self, seed: int, names: str) -> None:
+        self.rng = random.Random(seed)
+        self.now = 0.0
+        self.groups = [set(names)]
+        self.speakers = {name: Speaker(Announcer(name, membership=True)) for name in names}
+        self.news: list[tuple[float, str]] = []
+        self.last_heard: dict[str, str] = {}
+        """Whom each believes to have the VIP: a switch or a neighbour beside it."""
+        for name in names:
+            announcer = self.speakers[name].announcer
+            announcer.open(0.0)
+            announcer.members(set(names), 0.0)
+            announcer.joined(0.0)
+            self.perform(name, announcer.orders(orders(*names), 0.0))
+
+    def side(self, name: str) -> set[str]:
+        return next(group for group in self.groups if name in group)
+
+    def perform(self, name: str, effects: list[Effect]) -> None:
+        speaker = self.speakers[name]
+        for effect in effects:
+            match effect:
+                case Answer():
+                    if not speaker.answering:
+                        speaker.rounds = [self.now + n * 1.1 for n in range(5)]
+                    speaker.answering = True
+                case Yield():
+                    speaker.rounds = []
+                case Silence():
+                    speaker.answering, speaker.rounds = False, []
+                case Announce(_, rounds):
+                    if not speaker.rounds:
+                        speaker.rounds = [self.now + n * 1.1 for n in range(rounds or 5)]
+
+    def cut(self, *groups: set[str]) -> None:
+        self.groups = list(groups)
+        self.spread()
+
+    def kill(self, name: str) -> None:
+        self.speakers[name].alive = self.speakers[name].answering = False
+        self.spread()
+
+    def spread(self) -> None:
+        self.news = [(self.now + self.rng.uniform(0.0, 1.0), name) for name in self.speakers]
+
+    def run(self, seconds: float) -> None:
+        end = self.now + seconds
+        while self.now < end:
+            self.now += 0.01
+            for due, name in list(self.news):
+                if due <= self.now:
+                    self.news.remove((due, name))
+                    alive = {other for other in self.side(name) if self.speakers[other].alive}
+                    self.perform(name, self.speakers[name].announcer.members(alive, self.now))
+            for name, speaker in self.speakers.items():
+                if not speaker.alive:
+                    continue
+                if speaker.announcer.next_deadline() <= self.now:
+                    self.perform(name, speaker.announcer.tick(self.now))
+                if speaker.rounds and speaker.rounds[0] <= self.now:
+                    speaker.rounds.pop(0)
+                    for other in self.side(name):
+                        self.last_heard[other] = name
+                        if other != name and self.speakers[other].alive:
+                            self.perform(other, self.speakers[other].announcer.heard(VIP, self.now))
+
+    def answering(self, group: Iterable[str]) -> list[str]:
+        return [name for name in sorted(group) if self.speakers[name].answering]
+
+
+SEEDS = st.integers(0, 2**32)
+UNHURRIED = settings(max_examples=60)
+
+
+@UNHURRIED
+@given(SEEDS)
+def test_after_a_crash_the_next_takes_over_and_everybody_knows(seed: int) -> None:
+    wire = Wire(seed, "abcd")
+    wire.run(6.0)
+    assert wire.answering("abcd") == ["a"]
+    wire.kill("a")
+    wire.run(8.0)
+    assert wire.answering("abcd") == ["b"]
+    assert set(wire.last_heard.values()) == {"b"}
+
+
+@UNHURRIED
+@given(SEEDS)
+def test_a_healed_partition_ends_with_one_and_everybody_knows_which(seed: int) -> None:
+    wire = Wire(seed, "abcd")
+    wire.run(6.0)
+    wire.cut({"a", "c"}, {"b", "d"})
+    wire.run(10.0)
+    assert wire.answering("ac") == ["a"]
+    assert wire.answering("bd") == ["b"], "both sides serve their side"
+    wire.cut({"a", "b", "c", "d"})
+    wire.run(12.0)
+    assert wire.answering("abcd") == ["a"]
+    assert set(wire.last_heard.values()) == {"a"}, "no neighbour is left behind with the loser"
+
+
+@UNHURRIED
+@given(SEEDS, st.sampled_from("bcd"))
+def test_a_false_alarm_ends_with_the_rightful_owner(seed: int, mistaken: str) -> None:
+    wire = Wire(seed, "abcd")
+    wire.run(6.0)
+    everybody = set("abcd")
+    wrong = everybody - set("abcd"[: "abcd".index(mistaken)])
+    wire.perform(mistaken, wire.speakers[mistaken].announcer.members(wrong, wire.now))
+    wire.run(wire.rng.uniform(0.1, 3.0))
+    wire.perform(mistaken, wire.speakers[mistaken].announcer.members(everybody, wire.now))
+    wire.run(12.0)
+    assert wire.answering("abcd") == ["a"]
+    assert set(wire.last_heard.values()) == {"a"}
