@@ -84,12 +84,7 @@ class _Blank:
     """It must not have anything."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Frozen:
-    """It stays exactly as it is until it is changed."""
-
-
-_Verdict: TypeAlias = _Keep | _Vacant | _Blank | _Frozen
+_Verdict: TypeAlias = _Keep | _Vacant | _Blank
 
 
 @dataclass(slots=True)
@@ -99,7 +94,7 @@ class _Case:
     service: Service
     recorded: tuple[Address, ...]
     """What its status says, as far as those are addresses."""
-    verdict: _Verdict = field(default_factory=_Frozen)
+    verdict: _Verdict = field(default_factory=_Keep)
     refusal: Refusal | None = None
     deferred: bool = False
     """What it should get is about to leave another service's status."""
@@ -178,55 +173,56 @@ class Allocator:
                 self._forget(key)
             else:
                 present.append(service)
-        for service in sorted(present, key=_assigned_first):
-            case = _Case(service, _addresses_in(service))
+        present.sort(key=_assigned_first)
+        # All let go before any takes hold again: two that change together must not stumble over what the
+        # other was before.
+        held = [self.ledger.drop(service.key) for service in present]
+        for service, before in zip(present, held, strict=True):
+            case = _Case(service, addresses_in(service))
             case.verdict = self._assess(case)
             cases[service.key] = case
             gone = case.recorded if isinstance(case.verdict, (_Vacant, _Blank)) else ()
             self._stirred |= self._leaving.replace(service.key, gone)
+            self._stir(before, self.ledger.get(service.key))
+
+    def _stir(self, before: Claim | None, after: Claim | None) -> None:
+        """Others wait for what a service gives up, and for what it offers to share."""
+        if before != after and (before is not None or (after is not None and after.key.sharing)):
+            self._stirred = True
 
     def _is_ours(self, service: Service) -> bool:
         """By its class.  What is no LoadBalancer has none, and is looked at only to tidy up after it."""
         return not service.is_load_balancer or (service.load_balancer_class or "") == self._lb_class
 
     def _forget(self, key: str) -> None:
-        self._drop(key)
+        self._stir(self.ledger.drop(key), None)
         self.settle(key)
         self._unserved.discard(key)
         self._told.pop(key, None)
 
-    def _drop(self, key: str) -> None:
-        if self.ledger.drop(key) is not None:
-            self._stirred = True
-
     def _assess(self, case: _Case) -> _Verdict:
         service, key = case.service, case.service.key
         if not service.is_load_balancer or not service.cluster_ips:
-            self._drop(key)
             return _Blank()
         if not self.ledger.pools.pools:
             case.notices.append(notices.allocation_failed(key, "no available IPs (no pool is configured)"))
-            self._drop(key)
             return _Blank()
         if service.ip_family_policy == "RequireDualStack" and len(service.cluster_ips) < 2:
             case.notices.append(notices.not_enough_cluster_ips(key, service.cluster_ips))
-            self._drop(key)
             return _Blank()
         try:
             request = request_of(service)
         except ValueError as problem:
             case.notices.append(notices.no_service_family(key, service.cluster_ips, str(problem)))
-            self._drop(key)
             return _Blank()
         current = self._assert_current(case, request)
         if not current:
-            self._drop(key)
             return _Vacant(request)
         if request.invalid:
             case.notices.append(notices.invalid_request(key, request.invalid))
-            return _Frozen()
+            return _Keep()
         if self._is_elsewhere(request, current):
-            self._drop(key)
+            self.ledger.drop(key)
             return _Vacant(request)
         wants_more = request.prefer_dual and len(current) == 1 and not request.addresses
         return _Keep(request if wants_more else None)
@@ -246,7 +242,7 @@ class Allocator:
         if isinstance(pool, Refusal):
             case.notices.append(notices.cleared(request.service, str(pool)))
             return ()
-        self._claim(request, pool.name, case.recorded)
+        self._put(request, pool.name, case.recorded)
         return case.recorded
 
     def _is_elsewhere(self, request: Request, current: tuple[Address, ...]) -> bool:
@@ -256,15 +252,10 @@ class Allocator:
         claim = self.ledger.get(request.service)
         return bool(request.pool) and claim is not None and claim.pool != request.pool
 
-    def _claim(self, request: Request, pool: str, addresses: tuple[Address, ...]) -> None:
-        before = self.ledger.get(request.service)
+    def _put(self, request: Request, pool: str, addresses: tuple[Address, ...]) -> Claim:
         claim = Claim(request.service, pool, addresses, request.ports, request.key)
-        if claim == before:
-            return
         self.ledger.put(claim)
-        # Others wait for what it gave up, and for what it now offers to share.
-        if before is not None or claim.key.sharing:
-            self._stirred = True
+        return claim
 
     # ------------------------------------------------------------ then, what is missing
 
@@ -282,7 +273,7 @@ class Allocator:
         if isinstance(found, Choice):
             case.deferred = self._leaving.blocks(found.addresses, request.service)
             if not case.deferred:
-                self._claim(request, found.pool, found.addresses)
+                self._stir(None, self._put(request, found.pool, found.addresses))
                 case.granted.append(notices.assigned(request.service, found.addresses))
                 gone = tuple(address for address in case.recorded if address not in found.addresses)
                 self._stirred |= self._leaving.replace(request.service, gone)
@@ -302,7 +293,7 @@ class Allocator:
         case.refusal = None
         case.deferred = self._leaving.blocks((address,), request.service)
         if not case.deferred:
-            self._claim(request, claim.pool, (*claim.addresses, address))
+            self._stir(claim, self._put(request, claim.pool, (*claim.addresses, address)))
             case.granted.append(notices.assigned_additional(request.service, address))
 
     # ---------------------------------------------------------------- last, what to write
@@ -336,8 +327,6 @@ class Allocator:
 
     def _write(self, case: _Case) -> Write | None:
         service = case.service
-        if isinstance(case.verdict, _Frozen):
-            return None
         claim = self.ledger.get(service.key)
         wanted = claim.addresses if claim is not None else ()
         pool = claim.pool if claim is not None else ""
@@ -398,7 +387,8 @@ def _family_of(texts: Collection[str]) -> tuple[Family | None, str]:
         return None, str(problem)
 
 
-def _addresses_in(service: Service) -> tuple[Address, ...]:
+def addresses_in(service: Service) -> tuple[Address, ...]:
+    """What of its status are addresses."""
     found: list[Address] = []
     for text in service.ingress_ips:
         try:
