@@ -1,0 +1,229 @@
+"""Our member beside hashicorp/memberlist v0.5.1 (MetalLB's), both with LAN defaults, on loopback, in one run.
+
+    python bench/memberlist_peers.py [--trials 3] [--members 21] [--seconds 6]
+
+A crash is a SIGKILL at a random moment, noticed when the last survivor has noticed.  Processor time is what
+the kernel counted for one process; the others of its cluster run beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import random
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.interop.gobuild import CannotBuildError, go_peer
+from tests.interop.peer import PYTHON_PEER, Peer
+
+PORT: Final = 17947
+ALL_IN_SECONDS: Final = 60.0
+NOTICED_SECONDS: Final = 60.0
+SETTLE_SECONDS: Final = 3.0
+SMALL: Final = 3
+
+
+@dataclass
+class Contender:
+    """One kind of member and what was measured of it."""
+
+    title: str
+    command: Sequence[str]
+    block: int
+    start: dict[str, Any] = field(default_factory=dict)
+    unreachable: list[float] = field(default_factory=list)
+    dead: list[float] = field(default_factory=list)
+    busy: dict[int, float] = field(default_factory=dict)
+    memory: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+
+@asynccontextmanager
+async def open_cluster(contender: Contender, members: int) -> AsyncIterator[list[Peer]]:
+    """That many members that all know one another; killed at the end."""
+    async with trio.open_nursery() as nursery:
+        peers: list[Peer] = []
+        try:
+            for number in range(1, members + 1):
+                host = f"127.{contender.block}.{members}.{number}"
+                peers.append(Peer(f"member-{number:02}", host, PORT, contender.command))
+            await begin(peers[0], contender, nursery, peers[0])
+            async with trio.open_nursery() as starting:
+                for peer in peers[1:]:
+                    starting.start_soon(begin, peer, contender, nursery, peers[0])
+            for peer in peers:
+                await sees_all(peer, len(peers))
+            yield peers
+        finally:
+            for peer in peers:
+                peer.kill()
+        nursery.cancel_scope.cancel()
+
+
+async def begin(peer: Peer, contender: Contender, nursery: trio.Nursery, known: Peer) -> None:
+    await peer.open(nursery)
+    settings = {"Name": peer.name, "BindAddr": peer.host, "BindPort": PORT}
+    await peer.call("start", bare=True, **{**contender.start, "settings": settings})
+    if peer is not known:
+        await peer.call("join", addresses=[known.address])
+
+
+async def sees_all(peer: Peer, members: int) -> None:
+    with trio.fail_after(ALL_IN_SECONDS):
+        while len(await peer.call("members")) < members:  # noqa: ASYNC110 (bare members tell no more than this)
+            await trio.sleep(0.1)
+
+
+async def measure_small(contender: Contender, trials: int, seconds: float) -> None:
+    """Three members: idle first, then crash after crash."""
+    async with trio.open_nursery() as nursery, open_cluster(contender, SMALL) as peers:
+        await measure_idle(contender, peers, seconds)
+        for _ in range(trials):
+            await measure_crash(contender, peers, nursery)
+        nursery.cancel_scope.cancel()
+
+
+async def measure_large(contender: Contender, members: int, seconds: float) -> None:
+    async with open_cluster(contender, members) as peers:
+        await measure_idle(contender, peers, seconds)
+
+
+async def measure_idle(contender: Contender, peers: Sequence[Peer], seconds: float) -> None:
+    await trio.sleep(SETTLE_SECONDS)
+    subject = peers[-1].pid
+    began, used = time.monotonic(), processor_seconds(subject)
+    await trio.sleep(seconds)
+    share = (processor_seconds(subject) - used) / (time.monotonic() - began)
+    contender.busy[len(peers)] = share
+    contender.memory[len(peers)] = (resident(subject, "Rss"), resident(subject, "Pss"))
+
+
+async def measure_crash(contender: Contender, peers: Sequence[Peer], nursery: trio.Nursery) -> None:
+    # Not the member whose turn it is to probe, nor always the same place in the probe interval.
+    await trio.sleep(1 + random.random())
+    victim, *survivors = random.sample(peers, len(peers))
+    marks = {peer.name: peer.mark() for peer in survivors}
+    crashed_at = time.time()
+    victim.kill()
+    for kind, found in (("leave", contender.dead), ("unreachable", contender.unreachable)):
+        if kind == "unreachable" and not contender.start.get("watch"):
+            continue
+        events = [
+            await peer.expect(kind, about=victim.name, since=marks[peer.name], within=NOTICED_SECONDS)
+            for peer in survivors
+        ]
+        found.append(max(event["at"] for event in events) - crashed_at)
+    await victim.wait_gone()
+    await begin(victim, contender, nursery, survivors[0])
+    for peer in peers:
+        await sees_all(peer, len(peers))
+
+
+def processor_seconds(pid: int) -> float:
+    """User and system time of all threads, in nanosecond steps; those that ended before are not in it."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
+def resident(pid: int, kind: str) -> int:
+    """KiB of memory: Rss as mapped, Pss with what is shared divided among those who share it."""
+    found = re.search(rf"^{kind}:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1])
+
+
+def spread(times: Sequence[float]) -> str:
+    if not times:
+        return "-"
+    if len(times) == 1:
+        return f"{times[0]:.2f} s"
+    return f"{statistics.median(times):.2f} s ({min(times):.2f} to {max(times):.2f})"
+
+
+def show(contenders: Sequence[Contender], trials: int, members: int) -> None:
+    def crash_row(name: str) -> list[str]:
+        return [spread(getattr(contender, name)) for contender in contenders]
+
+    def busy_row(size: int) -> list[str]:
+        return [f"{contender.busy[size]:.2%} of a core" for contender in contenders]
+
+    def memory_row(size: int) -> list[str]:
+        sizes = [contender.memory[size] for contender in contenders]
+        return [f"{rss / 1024:.1f} MiB ({pss / 1024:.1f})" for rss, pss in sizes]
+
+    rows = [
+        ("", [contender.title for contender in contenders]),
+        (f"crash to unreachable, {SMALL} members", crash_row("unreachable")),
+        (f"crash to dead, {SMALL} members", crash_row("dead")),
+        (f"idle, {SMALL} members", busy_row(SMALL)),
+        (f"idle, {members} members", busy_row(members)),
+        (f"Rss (Pss), {SMALL} members", memory_row(SMALL)),
+        (f"Rss (Pss), {members} members", memory_row(members)),
+    ]
+    print(f"crash: median (least to most) of {trials}, last of the survivors")
+    for title, cells in rows:
+        print(f"{title:<34}" + "".join(f"{cell:<26}" for cell in cells).rstrip())
+
+
+async def run(contenders: Sequence[Contender], trials: int, members: int, seconds: float) -> None:
+    # The small clusters together load a fraction of one core; the large ones go one after the other.
+    print(f"{SMALL} members each: idle, then {trials} crashes", flush=True)
+    async with trio.open_nursery() as nursery:
+        for contender in contenders:
+            nursery.start_soon(measure_small, contender, trials, seconds)
+    for contender in contenders:
+        print(f"{members} members, {contender.title}", flush=True)
+        await measure_large(contender, members, seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--trials", type=int, default=3, help="crashes of each kind (default 3)")
+    parser.add_argument("--members", type=int, default=21, help="members of the large cluster (default 21)")
+    parser.add_argument("--seconds", type=float, default=6, help="of idling to measure (default 6)")
+    arguments = parser.parse_args()
+
+    block = random.randrange(16, 200)
+    contenders = [
+        Contender("ours, watching", PYTHON_PEER, block, {"watch": True}),
+        Contender("ours, plain SWIM", PYTHON_PEER, block + 1),
+    ]
+    try:
+        program = go_peer("0.5.1", lambda line: print(line, flush=True))
+    except CannotBuildError as missing:
+        print(f"without the Go library: {missing}")
+    else:
+        contenders.append(Contender("Go memberlist v0.5.1", [str(program)], block + 2))
+    load = os.getloadavg()[0]
+    print(f"{os.cpu_count()} processors, load {load:.1f}, Python {platform.python_version()}, {compiler()}")
+    began = time.monotonic()
+    trio.run(run, contenders, arguments.trials, arguments.members, arguments.seconds)
+    show(contenders, arguments.trials, arguments.members)
+    for contender in contenders:
+        command = " ".join(map(str, contender.command))
+        print(f"{contender.title}: {command}  start: {contender.start or 'defaults'}")
+    print(f"all of it in {time.monotonic() - began:.0f} s")
+
+
+def compiler() -> str:
+    try:
+        return subprocess.run(["go", "version"], capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "no Go"
+
+
+if __name__ == "__main__":
+    main()
