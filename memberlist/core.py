@@ -97,7 +97,7 @@ class Core:
         self._rng = rng
         self._delegate = delegate or Delegate()
         self._hooked = delegate is not None
-        self._broadcasts = Broadcasts()
+        self.broadcasts = Broadcasts()
         self._seq_no = rng.getrandbits(16)
         self._tokens = 0
         self._probe: Probe | None = None
@@ -157,6 +157,8 @@ class Core:
             effects += self.watch.heard(now)
         for message in messages:
             effects += self._handle(message, source, now)
+        if self.watch is not None:
+            self.watch.notice(now)
         return effects
 
     def serve(self, message: StreamMessage, now: float) -> tuple[StreamMessage | None, list[Effect]]:
@@ -194,6 +196,8 @@ class Core:
             effects += self._follow(self.table.merge(state, now), now)
         if theirs.user_state:
             self._ask(lambda: self._delegate.merge_remote_state(theirs.user_state, join), None)
+        if self.watch is not None:
+            self.watch.notice(now)
         return effects
 
     def stream_acked(self, seq_no: int) -> None:
@@ -208,7 +212,9 @@ class Core:
         # A round that takes longer than the interval is followed by the next at once: upstream drops the tick
         # it overlaps, which a round that fails at health 0 does whenever its timer is a little late.
         at = self._probe_at if self._probe is None else self._probe.next_deadline()
-        at = min(at, self._gossip_at, self._push_pull_at, self.table.next_deadline())
+        at = min(at, self._push_pull_at, self.table.next_deadline())
+        if self._hooked or len(self.broadcasts):
+            at = min(at, self._gossip_at)
         if self.watch is not None:
             at = min(at, self.watch.next_deadline())
         if self._flood is not None:
@@ -242,7 +248,7 @@ class Core:
             effects += self._start_probe(now)
         if now >= self.table.next_deadline():
             effects += self._follow(self.table.tick(now), now)
-        if now >= self._gossip_at:
+        if now >= self._gossip_at and (self._hooked or len(self.broadcasts)):
             self._gossip_at = max(self._gossip_at + self.config.gossip_interval, now)
             effects += self._gossip(now)
         if now >= self._push_pull_at:
@@ -251,6 +257,8 @@ class Core:
             effects += [
                 StartPushPull(m.to) for m in self.table.sample(1, lambda member: member.state is State.ALIVE)
             ]
+        if self.watch is not None:
+            self.watch.notice(now)
         return effects
 
     def _forgive(self, seconds: float) -> None:
@@ -290,6 +298,8 @@ class Core:
         ack = Ack(ping.seq_no, self._ask(self._delegate.ack_payload, None))
         to = _return_address(ping, source)
         # A watcher pings so often that its answers would use up every piece of news on one reader.
+        if self.watch is not None:
+            self.watch.pinged(ping.source_node, now)
         member = self.table.members.get(ping.source_node)
         if member is not None:
             if now - member.news_at < self.config.probe_interval / 2:
@@ -422,8 +432,6 @@ class Core:
     # ------------------------------------------------------------------------------ dissemination
 
     def _gossip(self, now: float) -> list[Effect]:
-        if not len(self._broadcasts) and not self._hooked:
-            return []
         patience = self.config.gossip_to_the_dead_time
         targets = self.table.sample(
             self.config.gossip_nodes,
@@ -444,7 +452,7 @@ class Core:
 
     def _with_news(self, to: Address, message: PacketMessage) -> SendPacket:
         """A message with whatever news still fits."""
-        if not len(self._broadcasts) and not self._hooked:
+        if not len(self.broadcasts) and not self._hooked:
             return SendPacket(to, (message,))
         encoded = codec.encode(message)
         room = self.config.udp_buffer_size - len(encoded) - 2 - self._overhead()
@@ -452,7 +460,7 @@ class Core:
 
     def _news(self, room: int) -> list[bytes]:
         limit = timing.retransmit_limit(len(self.table.members), mult=self.config.retransmit_mult)
-        news = self._broadcasts.take(2, room, limit)
+        news = self.broadcasts.take(2, room, limit)
         room -= sum(2 + len(one) for one in news)
         if self._hooked and room > 3:
             nothing: list[bytes] = []
@@ -489,13 +497,15 @@ class Core:
         self, consequences: Sequence[Consequence], now: float, token: int | None = None
     ) -> list[Effect]:
         effects: list[Effect] = []
+        if not len(self.broadcasts):
+            self._gossip_at = max(self._gossip_at, now)  # it rested while there was nothing to say
         for told in consequences:
             match told:
                 case Spread():
-                    self._broadcasts.queue(told.name, codec.encode(told.message), token)
+                    self.broadcasts.queue(told.name, codec.encode(told.message), token)
                 case Refutation():
                     self.health.adjust(1)
-                    self._broadcasts.queue(self.config.name, codec.encode(told.message))
+                    self.broadcasts.queue(self.config.name, codec.encode(told.message))
                     if self.watch is not None:
                         self._tell_everybody(told.message, now)
                 case _:
@@ -516,7 +526,7 @@ class Core:
         return token, effects
 
     def _finished(self) -> list[Effect]:
-        return [BroadcastFinished(token) for token in self._broadcasts.finished()]
+        return [BroadcastFinished(token) for token in self.broadcasts.finished()]
 
     # -------------------------------------------------------------------------------------- details
 

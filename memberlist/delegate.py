@@ -31,7 +31,7 @@ class Delegate:
         """The other side's application state; not called when it is empty."""
 
     def refuse_alive(self, node: Node) -> str | None:  # noqa: ARG002
-        """A reason to ignore this alive message, or None.  Asked about every one, our own included."""
+        """A reason to ignore this alive message, or None.  Asked about all that are news, our own too."""
         return None
 
     def refuse_merge(self, nodes: tuple[Node, ...]) -> str | None:  # noqa: ARG002

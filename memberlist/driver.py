@@ -7,6 +7,7 @@ of them, and what a TCP peer does or does not do cannot make us late for a ping.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import ipaddress
 import logging
@@ -37,6 +38,9 @@ log = logging.getLogger(__name__)
 RECEIVE_BUFFER: Final = 2 * 1024 * 1024
 MAX_DRAIN: Final = 512
 """Packets read in one go.  More waiting means a flood: time is then not believed (see `Core.tick`)."""
+WORTH_COMPRESSING: Final = 200
+"""Octets below which packets go as they are: pings and acks never get smaller, and trying costs more than all
+else about them."""
 BIND_TRIES: Final = 10
 MAX_PUSH_PULLS: Final = 4
 """Exchanges we have started and not finished; a peer that stalls one must not collect them."""
@@ -54,6 +58,7 @@ class Member:
         nursery: trio.Nursery,
     ) -> None:
         self._config, self._core, self._wire, self._udp, self._nursery = config, core, wire, udp, nursery
+        self._bare = dataclasses.replace(wire, compress=False)
         self._timer = trio.CancelScope()
         self._observers: list[Callable[[Event], None]] = []
         self._streams: list[Events] = []
@@ -165,6 +170,7 @@ class Member:
         while True:
             await trio.lowlevel.wait_readable(self._udp)
             self._drain()
+            self._rearm()
 
     async def _keep_time(self) -> None:
         while True:
@@ -192,7 +198,8 @@ class Member:
             except OSError as problem:
                 log.info("receive_failed", extra={"why": str(problem)})
                 return True
-            source = (sender[0].removeprefix("::ffff:"), sender[1])
+            host = sender[0]
+            source = (host[7:] if host.startswith("::ffff:") and "." in host else host, sender[1])
             if allowed and not any(ipaddress.ip_address(source[0]) in network for network in allowed):
                 continue
             try:
@@ -201,10 +208,19 @@ class Member:
                 self.packets_dropped += 1
                 log.debug("packet_dropped", extra={"sender": source, "why": str(problem)})
                 continue
-            self._perform(self._core.handle_packet(messages, source, trio.current_time()))
+            self._carry_out(self._core.handle_packet(messages, source, trio.current_time()))
         return False
 
     def _perform(self, effects: Sequence[Effect]) -> None:
+        self._carry_out(effects)
+        self._rearm()
+
+    def _rearm(self) -> None:
+        at = self._core.next_deadline()
+        if at < self._timer.deadline:
+            self._timer.deadline = at
+
+    def _carry_out(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             match effect:
                 case SendPacket():
@@ -219,18 +235,17 @@ class Member:
                 case BroadcastFinished():
                     if (waiting := self._finished.get(effect.token)) is not None:
                         waiting.set()
-        at = self._core.next_deadline()
-        if at < self._timer.deadline:
-            self._timer.deadline = at
 
     def _send(self, effect: SendPacket) -> None:
         parts = [part if isinstance(part, bytes) else codec.encode(part) for part in effect.parts]
         nonce = os.urandom(12) if self._wire.encrypting else b""
+        small = sum(map(len, parts)) < WORTH_COMPRESSING
+        wire = self._bare if small else self._wire
         host, port = effect.to
         if self._udp.family == socket.AF_INET6 and ":" not in host:
             host = "::ffff:" + host
         try:
-            self._udp.sendto(self._wire.seal(parts, crc=effect.crc, nonce=nonce), (host, port))
+            self._udp.sendto(wire.seal(parts, crc=effect.crc, nonce=nonce), (host, port))
         except OSError as problem:
             # Unreachable now, or the buffer is full: like a lost packet, and the protocol expects those.
             log.debug("packet_not_sent", extra={"to": effect.to, "why": str(problem)})

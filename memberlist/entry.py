@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from dataclasses import dataclass, field
+from typing import Final
 
 from .config import Address
 from .events import Node
 from .messages import Alive, PushNodeState, State
 from .suspicion import Suspicion
 
+MAPPED: Final = bytes(10) + b"\xff\xff"
+"""What an IPv4 address mapped into IPv6 begins with."""
+
 
 def address_text(addr: bytes) -> str:
     """Four octets, or sixteen, as text.  IPv4 mapped into IPv6 reads as IPv4.  Raises ValueError."""
     if len(addr) not in (4, 16):
         raise ValueError(f"an address of {len(addr)} octets")
-    address = ipaddress.ip_address(addr)
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(address)
+    if len(addr) == 4:
+        return socket.inet_ntop(socket.AF_INET, addr)
+    if addr.startswith(MAPPED):
+        return socket.inet_ntop(socket.AF_INET, addr[12:])
+    return socket.inet_ntop(socket.AF_INET6, addr)
 
 
 def address_octets(text: str) -> bytes:

@@ -101,10 +101,13 @@ class Table:
             return []
         if message.port == 0:
             message = _with_port(message, self._port)
+        member = self.members.get(message.node)
+        same_place = member is not None and (member.addr, member.port) == (message.addr, message.port)
+        if member is not None and same_place and not mine and message.incarnation <= member.incarnation:
+            return []  # most of what gossip brings; decided before anything is built
         candidate = _member(message, now)
         if self._refuse_alive(candidate.node()) is not None:
             return []
-        member = self.members.get(message.node)
         moved = False
         if member is None:
             if not self._allowed(message.addr) or len(self.members) >= MAX_MEMBERS:
@@ -114,7 +117,7 @@ class Table:
             member = candidate
             member.state, member.incarnation = State.DEAD, 0
             self._insert(member)
-        elif (member.addr, member.port) != (message.addr, message.port):
+        elif not same_place:
             if not self._allowed(message.addr):
                 return []
             reclaim = self._config.dead_node_reclaim_time

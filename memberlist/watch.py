@@ -1,9 +1,9 @@
 """The watchers: who is unreachable, known in constant time whatever the cluster's size.
 
-For each member the first W reachable others in rendezvous order watch it with ordinary pings.  A watched
-member that leaves two pings in a row unanswered is in *doubt*: it is pinged faster, and others are asked to
-ping it.  Still silent at the end of the doubt, it is *accused*: an ordinary suspect message goes to everybody
-directly.  Whoever holds accusations by at least half of a member's watchers takes it for unreachable.
+For each member the first W reachable others in rendezvous order watch it with ordinary pings.  One that
+leaves a ping unanswered is pinged faster; after a few more it is in *doubt*, and others are asked to ping it
+too.  Still silent at the end of that, it is *accused*: an ordinary suspect message goes to all directly.
+Whoever holds accusations by at least half of a member's watchers takes it for unreachable.
 
 A watcher that cannot show that its own packets come and go keeps its accusation to itself; one that hears
 nobody at all knows that it is alone.  README, Watchers, has the times and the odds.
@@ -26,13 +26,27 @@ from .events import Reachable, Unreachable
 from .messages import IndirectPing, Ping, State, Suspect
 from .table import Table
 
-# In units of the watch interval, because together they are the detection time: 1 + 0.8 + 1.6 intervals after
-# the first unanswered ping, 0.17 s.  A node that freezes for 0.15 s still answers in time.
-PING_TIMEOUT: Final = 0.8
-MAX_PING_TIMEOUT: Final = 2.0
-DOUBT: Final = 1.6
-URGENT_INTERVAL: Final = 0.4
-"""Between direct pings during a doubt: independent loss must hit all of them."""
+# In units of the watch interval, counted from the first unanswered ping.
+UNEASY_AFTER: Final = 0.5
+"""Unanswered for so long (40 ms), a ping counts as missed; more follow quickly."""
+URGENT_INTERVAL: Final = 0.25
+"""Between those: independent loss must hit all of them."""
+DOUBT_AFTER: Final = 1.0
+"""Two or three are missed: others are asked."""
+ACCUSE_AFTER: Final = 2.0
+"""160 ms.  A node that stands still for 150 ms answers in time."""
+MAX_STRETCH: Final = 4.0
+"""A round trip longer than `UNEASY_AFTER` stretches all of these, at most so much."""
+SPARE: Final = 1.15
+"""A member that pings us need not be pinged before its next ping should have come; this is when."""
+MAX_SPARED: Final = 4
+"""Own pings left out in a row: one that sends but does not receive must be found out too."""
+TOGETHER: Final = 0.2
+"""Pings due so soon go now, with the one that is due: one awakening for all."""
+RETARGET_AFTER: Final = 0.25
+"""A change of members settles for so long before we look again whom to watch."""
+NEVER: Final = float("inf")
+
 TELL_AGAIN: Final = (1.0, 2.0, 4.0)
 """Intervals after which an accusation is repeated, against loss."""
 TELL_INTERVAL: Final = 1.0
@@ -66,7 +80,9 @@ class Target:
     judged_at: float = 0.0
     """End of the doubt."""
     rounds: int = 0
-    urgent_at: float = 0.0
+    ping_at: float = 0.0
+    pinged_at: float = 0.0
+    spared: int = 0
     accused: bool = False
     tell_at: float = 0.0
     told: int = 0
@@ -98,7 +114,7 @@ class Watch:
     ) -> None:
         self._config, self._table, self._next_seq, self._rng = config, table, next_seq, rng
         self._interval = config.watch_interval
-        self._ping_at = now + rng.random() * self._interval
+        self._retarget_at = NEVER
         self._targets: dict[str, Target] = {}
         self._waiting: dict[int, Target] = {}
         self._checks: dict[int, float] = {}
@@ -117,44 +133,53 @@ class Watch:
         return tuple(self._targets)
 
     def next_deadline(self) -> float:
-        at = self._ping_at
+        at = self._retarget_at
         for target in self._targets.values():
+            if target.ping_at < at:
+                at = target.ping_at
             if target.silent_since is None:
                 continue
             if target.accused:
                 at = min(at, target.tell_at)
-            elif target.doubted_at is None:
-                at = min(at, self._doubt_at(target))
             else:
-                at = min(at, target.urgent_at, target.judged_at)
+                at = min(at, self._urgent_at(target), self._verdict_at(target))
         return at
+
+    def notice(self, now: float) -> None:
+        """To be called after whatever may have changed who is a member."""
+        if self._generation != self._table.generation and self._retarget_at == NEVER:
+            self._retarget_at = now + RETARGET_AFTER * self._interval
 
     def tick(self, now: float) -> tuple[list[Effect], list[Suspect]]:
         """Effects, and our own new accusations, which the caller also treats as news."""
         effects: list[Effect] = []
         accusations: list[Suspect] = []
-        pinging = now >= self._ping_at
-        if pinging:
-            self._ping_at = max(self._ping_at + self._interval, now + self._interval / 2)
-            if self._generation != self._table.generation:
-                self._generation = self._table.generation
-                self._retarget()
-                effects += self._verdicts(now)
+        if now >= self._retarget_at:
+            self._retarget_at = NEVER
+            self._generation = self._table.generation
+            self._retarget(now)
+            effects += self._verdicts(now)
+        horizon = now
+        if any(target.ping_at <= now for target in self._targets.values()):
+            horizon = now + TOGETHER * self._interval
         for target in tuple(self._targets.values()):
-            urgent = target.doubted_at is not None and not target.accused and now >= target.urgent_at
-            if pinging or urgent:
+            silent = target.silent_since is not None
+            if target.ping_at <= horizon or (
+                silent and not target.accused and now >= self._urgent_at(target)
+            ):
                 effects.append(self._ping(target, now))
-            if target.silent_since is None:
+            if not silent:
                 continue
             if target.accused:
                 if now >= target.tell_at:
                     effects += self._tell(target, now)
+            elif now < self._verdict_at(target):
+                continue
             elif target.doubted_at is None:
-                if now >= self._doubt_at(target):
-                    target.doubted_at = now
-                    effects += self._doubt(target, now)
-                    effects += self._verdicts(now)
-            elif now >= target.judged_at:
+                target.doubted_at = now
+                effects += self._doubt(target, now)
+                effects += self._verdicts(now)
+            else:
                 if self._sound(target):
                     accusations.append(self._accuse(target, now))
                     effects += self._tell(target, now)
@@ -202,6 +227,13 @@ class Watch:
             votes.pop(self._config.name, None)
         return self._trust_again(name)
 
+    def pinged(self, by: str, now: float) -> None:
+        """It pinged us, so our own ping can wait.  No answer to one that is under way, though."""
+        target = self._targets.get(by)
+        if target is not None and target.silent_since is None and target.spared < MAX_SPARED:
+            target.spared += 1
+            target.ping_at = max(target.ping_at, now + SPARE * self._interval)
+
     def accused(self, message: Suspect, now: float) -> list[Effect]:
         """Somebody suspects somebody, in SWIM's terms or a watcher's: to us, a vote."""
         member = self._table.members.get(message.node)
@@ -242,23 +274,35 @@ class Watch:
             if target.doubted_at is not None:
                 target.doubted_at += seconds
             target.judged_at += seconds
+            target.pinged_at += seconds
             target.tell_at += seconds
 
     # ------------------------------------------------------------------------- watching one target
 
-    def _doubt_at(self, target: Target) -> float:
+    def _urgent_at(self, target: Target) -> float:
         assert target.silent_since is not None
-        return target.silent_since + self._interval + self._timeout(target)
+        uneasy_at = target.silent_since + UNEASY_AFTER * self._pace(target)
+        return max(uneasy_at, target.pinged_at + URGENT_INTERVAL * self._interval)
 
-    def _timeout(self, target: Target) -> float:
-        patient = target.rtt + 4 * target.rtt_deviation
-        return min(max(patient, PING_TIMEOUT * self._interval), MAX_PING_TIMEOUT * self._interval)
+    def _verdict_at(self, target: Target) -> float:
+        """When the next step is due: from silence to doubt, or from doubt to judgement."""
+        if target.doubted_at is not None:
+            return target.judged_at
+        assert target.silent_since is not None
+        return target.silent_since + DOUBT_AFTER * self._pace(target)
+
+    def _pace(self, target: Target) -> float:
+        """The interval, stretched where the round trip is long."""
+        expected = target.rtt + 4 * target.rtt_deviation
+        return self._interval * min(max(1.0, expected / (UNEASY_AFTER * self._interval)), MAX_STRETCH)
 
     def _ping(self, target: Target, now: float) -> SendPacket:
         member = target.member
         ping = self._new_ping(member)
         self._remember(target, ping.seq_no, now)
-        target.urgent_at = now + URGENT_INTERVAL * self._interval
+        target.pinged_at = now
+        target.ping_at = now + self._interval
+        target.spared = 0
         if target.accused or member.state is State.SUSPECT:
             # Like SWIM's own probe of a suspect: the answer and the refutation come back together.
             suspect = Suspect(member.incarnation, member.name, self._config.name)
@@ -268,9 +312,8 @@ class Watch:
     def _doubt(self, target: Target, now: float) -> list[Effect]:
         """Ask others to try, and at once whether those others hear us at all."""
         self._cool(target, now)
-        length = max(DOUBT * self._interval, 2 * self._timeout(target)) * target.patience
+        length = (ACCUSE_AFTER - DOUBT_AFTER) * self._pace(target) * target.patience
         target.judged_at = now + length
-        target.urgent_at = now
         member, me = target.member, self._table.me
         self._checks = {seq: at for seq, at in self._checks.items() if now - at < 2 * length}
         effects: list[Effect] = []
@@ -424,7 +467,7 @@ class Watch:
         reachable = (one for one in ranking if one in members and members[one].reachable)
         return list(islice(reachable, self._config.watchers))
 
-    def _retarget(self) -> None:
+    def _retarget(self, now: float) -> None:
         me, members = self._config.name, self._table.members
         reachable = [name for name, member in members.items() if member.reachable and name != me]
         wanted = [m for m in self._table.others() if not m.gone and self._among_first(m.name, reachable)]
@@ -435,9 +478,12 @@ class Watch:
             target = self._targets.pop(name)
             for seq_no in tuple(target.unanswered):
                 self._forget(target, seq_no)
+        # In step with one another, to wake up once for all, but not with other watchers of the same member.
+        rhythm = min((target.ping_at for target in self._targets.values()), default=None)
+        ping_at = now + self._rng.random() * self._interval if rhythm is None else rhythm
         for member in wanted:
             if member.name not in self._targets:
-                self._targets[member.name] = Target(member)
+                self._targets[member.name] = Target(member, ping_at=ping_at)
 
     def _among_first(self, name: str, reachable: list[str]) -> bool:
         """Whether fewer than W others rank before us; ends at the W-th, so mostly after a few steps."""
