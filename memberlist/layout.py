@@ -331,9 +331,11 @@ class Layout(Generic[T]):
         given: list[object]
         if type(value) is tuple:
             try:
-                get = dict(value).get
+                fields = dict(value)
+                b"".join(fields)  # the quickest way to see that all keys are text
             except TypeError:
                 raise DecodeError("a key that is no text") from None
+            get = fields.get
             given = [get(key) for key, _ in self._readers]
         elif type(value) is list:
             given = (value + [None] * len(self._readers))[: len(self._readers)]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import base64
-import binascii
 import dataclasses
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TextIO
@@ -85,7 +85,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _keyring(args: argparse.Namespace) -> Keyring | None:
-    keys = [parse_key(text) for text in args.key]
+    keys = [key for text in args.key for key in parse_key(text)]
     if args.secret_file:
         with Path(args.secret_file).open("rb") as file:
             secret = file.read(MAX_SECRET)
@@ -94,29 +94,28 @@ def _keyring(args: argparse.Namespace) -> Keyring | None:
                 raise ConfigError("--secret-file: it is empty")
             keys.append(metallb_key(secret))
         else:
-            keys.append(secret if len(secret) in KEY_SIZES else parse_key(secret.decode("ascii", "replace")))
+            keys += [secret] if len(secret) in KEY_SIZES else []
+            keys += parse_key(secret.decode("ascii", "replace"), found=bool(keys))
     return Keyring(keys) if keys else None
 
 
-def parse_key(text: str) -> bytes:
-    """A key from hexadecimal, else from base64 of either alphabet, padded or not.
+def parse_key(text: str, *, found: bool = False) -> list[bytes]:
+    """Every key the text may mean, as hexadecimal or as base64 of either alphabet, padded or not.
 
-    Raises ConfigError, which does not repeat the text: it may be a secret with one character wrong.
+    32 characters can be both; a key too many does no harm to who only reads.  Raises ConfigError if there is
+    none, unless one was `found` otherwise; it does not repeat what may be a secret with one character wrong.
     """
     text = text.strip()
-    try:
-        key = bytes.fromhex(text)
-    except ValueError:
-        key = b""
-    if len(key) not in KEY_SIZES:
-        try:
-            padded = text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4)
-            key = base64.b64decode(padded.replace("-", "+").replace("_", "/"), validate=True)
-        except (binascii.Error, ValueError):
-            key = b""
-    if len(key) not in KEY_SIZES:
-        raise ConfigError("--key: neither hex nor base64 of 16, 24 or 32 octets")
-    return key
+    readings = []
+    with suppress(ValueError):
+        readings.append(bytes.fromhex(text))
+    with suppress(ValueError):
+        bare = text.rstrip("=").replace("-", "+").replace("_", "/")
+        readings.append(base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True))
+    keys = [key for key in readings if len(key) in KEY_SIZES]
+    if not keys and not found:
+        raise ConfigError("key: neither hex nor base64 of 16, 24 or 32 octets")
+    return keys
 
 
 # --- one input, one result --------------------------------------------------------------------------------
@@ -156,9 +155,9 @@ def decode_packet(data: bytes, wire: Wire, *, any_label: bool = True) -> Descrip
     try:
         opened = (_labelled(wire, data) if any_label else wire).examine(data)
     except MemberlistError as problem:
-        foreign = _foreign(data, wire)
+        foreign = _foreign(data, wire, failed=True)
         return {"error": f"{problem} ({foreign})" if foreign else str(problem)}
-    if "encrypt" not in opened.layers and (foreign := _foreign(data, wire)):
+    if "encrypt" not in opened.layers and (foreign := _foreign(data, wire, failed=False)):
         return {"error": foreign}
     if opened.problems and not opened.messages:
         return {"error": opened.problems[0]}
@@ -180,7 +179,7 @@ def decode_stream(data: bytes, wire: Wire, *, any_label: bool = True) -> Descrip
     return {"layers": reader.layers, "messages": [describe(message, on_stream=True)]}
 
 
-def _foreign(data: bytes, wire: Wire) -> str:
+def _foreign(data: bytes, wire: Wire, *, failed: bool) -> str:
     """What to ask of who gave us the packet, if it looks encrypted; else nothing.
 
     Encryption's version octets are the types of the pings, and chance makes some nonces look like a body.
@@ -188,15 +187,11 @@ def _foreign(data: bytes, wire: Wire) -> str:
     """
     try:
         _, data = split_label(data)
+        if data[:1] not in (b"\x00", b"\x01") or len(data) < overhead(1):
+            return ""
+        if not failed and len(data) - (measure(data, 1) or 0) < TAG_SIZE:
+            return ""
     except DecodeError:
-        return ""
-    if data[:1] not in (b"\x00", b"\x01") or len(data) < overhead(1):
-        return ""
-    try:
-        end = measure(data, 1)
-    except DecodeError:
-        end = None
-    if end is not None and len(data) - end < TAG_SIZE:
         return ""
     return "encrypted with another key?" if wire.keyring else "encrypted? then give the cluster's key"
 

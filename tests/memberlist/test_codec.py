@@ -185,6 +185,12 @@ def test_as_liberal_as_both_generations_together(row: dict[str, str]) -> None:
     assert go_text(layout, layout.decode(octets)) in accepted
 
 
+def test_a_key_that_is_no_text_is_refused() -> None:
+    for key in (b"\x01", b"\xc3", b"\x90", b"\x80", b"\xca" + bytes(4)):
+        with pytest.raises(DecodeError, match="no text"):
+            codec.decode(b"\x0b\x82\xa5SeqNo\x09" + key + b"\x01")
+
+
 def test_extensions_and_odd_keys_are_passed_over() -> None:
     for skipped in (b"\xc7\x03\xfeabc", b"\xd5\x85ab", b"\x81\x90\x80", b"\x81\x80\x01", b"\xcb" + bytes(8)):
         assert codec.decode(b"\x0b\x82\xa1x" + skipped + b"\xa5SeqNo\x09") == Nack(9)
