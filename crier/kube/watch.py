@@ -139,11 +139,14 @@ async def watch(
     scope = Scope(namespace=namespace, label_selector=label_selector, field_selector=field_selector)
     watcher = _Watcher(api, resource, scope, mirror, changed, rng or random.Random(), read_timeout)
     failures = 0
+    started = False
     while True:
         try:
             if not mirror.resource_version:
                 await watcher.list_all()
-                task_status.started()
+                if not started:  # it is listed again after each `Gone`
+                    started = True
+                    task_status.started()
             if await watcher.follow():
                 failures = 0
             else:
