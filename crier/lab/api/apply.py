@@ -23,6 +23,9 @@ from crier.lab.api.store import Object
 Path: TypeAlias = tuple[str, ...]
 """Steps as FieldsV1 writes them: `f:name`, `k:{"type":"Ready"}`, `v:"finalizer"`."""
 
+_KEY_DEFAULTS: Final = {"protocol": "TCP"}
+"""Key fields that may be left out."""
+
 _UNOWNED: Final = frozenset(
     ("f:apiVersion", "f:kind", "f:metadata/f:name", "f:metadata/f:namespace", "f:metadata/f:resourceVersion")
 )
@@ -57,7 +60,7 @@ def apply(
 
     held_elsewhere = {path for entry in kept for path in _leaves(entry["fieldsV1"])}
     merged: Object = schema.merge(old, applied)
-    for path in sorted(owned - wanted - held_elsewhere, key=len, reverse=True):
+    for path in _removals(owned - wanted - held_elsewhere, kept=wanted | held_elsewhere):
         merged = _without(merged, path)
     mine_now = {
         "manager": manager, "operation": "Apply", "apiVersion": kind.api_version(), "time": time,
@@ -71,20 +74,41 @@ def apply(
     return merged
 
 
+def _removals(gone: set[Path], kept: set[Path]) -> list[Path]:
+    """What to remove, in an order that works: whole list items before the fields of those that stay."""
+    items = [
+        path
+        for path in gone
+        if path[-1] == "." and not any(one[: len(path) - 1] == path[:-1] for one in kept)
+    ]
+    # the key of an item that stays is what it is found by
+    fields = [path for path in gone if path[-1] != "." and not _is_key(path)]
+    return [*sorted(items), *sorted(fields, key=len, reverse=True)]
+
+
+def _is_key(path: Path) -> bool:
+    if len(path) < 2 or not path[-2].startswith("k:"):
+        return False
+    return path[-1].removeprefix("f:") in _parsed_key(path[-2][2:])
+
+
 class _Lists:
-    """Which lists of a kind are maps, and by which field."""
+    """Which lists of a kind are maps, and by which fields."""
 
     def __init__(self, kind: Kind) -> None:
         self._custom = kind.custom
         self._keys: Mapping[str, str] = dict(kind.merge_keys)
 
-    def key(self, path: str, items: list[Any]) -> str:
-        name = path.rpartition(".")[2]
+    def keys(self, path: str, items: list[Any]) -> tuple[str, ...]:
+        """The fields that tell the items of the list at `path` apart; none when it is atomic."""
         if path in self._keys:
-            return self._keys[path]
+            return (self._keys[path],)
         if path == "metadata.ownerReferences":
-            return "uid"
-        return "" if self._custom else merge_key(name, items)
+            return ("uid",)
+        key = "" if self._custom else merge_key(path.rpartition(".")[2], items)
+        if key in ("port", "containerPort"):
+            return (key, "protocol")
+        return (key,) if key else ()
 
     def paths(self, value: Any, dotted: str = "", steps: Path = ()) -> Iterator[Path]:
         """The fields an applied object sets, leaves and the list items themselves."""
@@ -96,9 +120,9 @@ class _Lists:
             if dotted == "metadata.finalizers":
                 yield from ((*steps, "v:" + _text(item)) for item in value)
                 return
-            if key := self.key(dotted, value):
+            if keys := self.keys(dotted, value):
                 for item in value:
-                    step = (*steps, "k:" + _text({key: _key_of(item, key, dotted)}))
+                    step = (*steps, "k:" + _text(_key_of(item, keys, dotted)))
                     yield (*step, ".")
                     yield from self.paths(item, dotted, step)
                 return
@@ -113,17 +137,15 @@ class _Lists:
         if isinstance(old, list) and isinstance(new, list):
             if dotted == "metadata.finalizers":
                 return [*old, *(item for item in new if item not in old)]
-            if key := self.key(dotted, [*old, *new]):
-                return self._merge_items(old, new, key, dotted)
+            if keys := self.keys(dotted, [*old, *new]):
+                return self._merge_items(old, new, keys, dotted)
         return new
 
-    def _merge_items(self, old: list[Any], new: list[Any], key: str, dotted: str) -> list[Any]:
+    def _merge_items(self, old: list[Any], new: list[Any], keys: tuple[str, ...], dotted: str) -> list[Any]:
         merged = list(old)
         for item in new:
-            wanted = _key_of(item, key, dotted)
-            at = next(
-                (n for n, one in enumerate(merged) if isinstance(one, dict) and one.get(key) == wanted), None
-            )
+            wanted = _key_of(item, keys, dotted)
+            at = next((n for n, one in enumerate(merged) if _matches(one, wanted)), None)
             if at is None:
                 merged.append(item)
             else:
@@ -131,10 +153,19 @@ class _Lists:
         return merged
 
 
-def _key_of(item: Any, key: str, dotted: str) -> Any:
-    if not isinstance(item, dict) or key not in item:
-        raise bad_request(f"{dotted}: element in an associative list without its key {key!r}")
-    return item[key]
+def _key_of(item: Any, keys: tuple[str, ...], dotted: str) -> Object:
+    if not isinstance(item, dict):
+        raise bad_request(f"{dotted}: element in an associative list that is no object")
+    for key in keys:
+        if key not in item and key not in _KEY_DEFAULTS:
+            raise bad_request(f"{dotted}: element in an associative list without its key {key!r}")
+    return {key: item.get(key, _KEY_DEFAULTS.get(key)) for key in keys}
+
+
+def _matches(item: Any, key: Object) -> bool:
+    return isinstance(item, dict) and all(
+        item.get(name, _KEY_DEFAULTS.get(name)) == value for name, value in key.items()
+    )
 
 
 def _text(value: Any) -> str:
@@ -188,11 +219,17 @@ def _down(value: Any, step: str) -> Any:
 
 
 def _has_key(item: Any, text: str) -> bool:
+    key = _parsed_key(text)
+    return bool(key) and _matches(item, key)
+
+
+def _parsed_key(text: str) -> Object:
+    """The fields in a `k:` step; none when it is none of ours, as clients write managedFields too."""
     try:
         key = msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return False
-    return isinstance(item, dict) and isinstance(key, dict) and all(item.get(k) == v for k, v in key.items())
+    except (msgspec.DecodeError, RecursionError):
+        return {}
+    return key if isinstance(key, dict) else {}
 
 
 def _value_at(value: Any, path: Path) -> Any:
