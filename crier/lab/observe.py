@@ -144,7 +144,7 @@ class Observer:
 
     async def _look(self) -> None:
         begun_at = time.monotonic()
-        speakers: dict[str, SpeakerStatus | None] = {}
+        speakers: dict[str, SpeakerStatus | None] = dict.fromkeys(self._cluster.lan.nodes)
 
         async def ask(node: str) -> None:
             document = await self._cluster.status(node)
