@@ -26,6 +26,8 @@ log = logs.get(__name__)
 
 ECHO_TIMEOUT: Final = 10.0
 """Seconds after which we no longer expect to see our own write come back in a watch."""
+LOST_RACE_PAUSE: Final = 0.2
+"""Seconds until we look again after somebody was faster; most times the watch wakes us before."""
 
 
 class Writer:
@@ -102,10 +104,12 @@ class L2StatusWriter(Writer):
             if isinstance(action, Create) and (ready_at := self._damper.ready_at(action.service)) > now:
                 look_again = min(look_again, ready_at)
                 continue
-            await self._perform(action, wanted)
+            if not await self._perform(action, wanted):
+                look_again = min(look_again, trio.current_time() + LOST_RACE_PAUSE)
         return look_again
 
-    async def _perform(self, action: Create | Amend | Delete, wanted: Mapping[str, tuple[str, ...]]) -> None:
+    async def _perform(self, action: Create | Amend | Delete, wanted: Mapping[str, tuple[str, ...]]) -> bool:
+        """False when somebody else changed the object first, so that it has to be looked at again."""
         try:
             match action:
                 case Create(service):
@@ -125,8 +129,9 @@ class L2StatusWriter(Writer):
                     )
                     self._note(name, None)
         except (NotFound, Conflict, DecodeError) as problem:
-            # somebody else changed it first; the watch will tell, and we look again
             log.debug("status_changed_meanwhile", error=problem)
+            return False
+        return True
 
     async def _write_status(self, name: str, service: str, interfaces: tuple[str, ...]) -> None:
         kind = resources.SERVICE_L2_STATUSES
