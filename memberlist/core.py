@@ -404,7 +404,7 @@ class Core:
             return self._ask_others(probe, member)
         self._probe = None
         if probe.stream_contact:
-            log.warning("udp_blocked", extra={"member": member.name, "address": member.to[0]})
+            log.info("udp_blocked", extra={"member": member.name, "address": member.to[0]})
             self.health.adjust(-1)
             return []
         self.health.adjust(probe.blame())

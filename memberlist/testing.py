@@ -96,10 +96,10 @@ class Simulation:
         for number in range(size):
             self.start(f"n{number}")
         if joined:
+            everybody = PushPull(False, tuple(h.core.table.me.push_state() for h in self.hosts.values()))
             for host in self.hosts.values():
-                for other in self.hosts.values():
-                    if other is not host:
-                        self._meet(host, other)
+                now = self.now + host.clock
+                self._perform(host, host.core.merge(everybody, join=False, now=now))
                 # They have known one another for long: nothing of it is news.
                 host.core.broadcasts.prune(0)
 
@@ -195,10 +195,6 @@ class Simulation:
     def _at(self, when: float, action: Callable[[], None]) -> None:
         self._count += 1
         heapq.heappush(self._agenda, (when, self._count, action))
-
-    def _meet(self, host: Host, other: Host) -> None:
-        now = self.now + host.clock
-        self._perform(host, host.core.merge(other.core.local_state(join=False), join=False, now=now))
 
     def _rearm(self, host: Host) -> None:
         at = host.core.next_deadline() - host.clock
