@@ -48,6 +48,7 @@ class Peer:
         self._process: trio.Process | None = None
         self._answers: dict[int, Line] = {}
         self._next_id = 0
+        self._sending = trio.Lock()
         self._changed = trio.Event()
         self._gone = False
 
@@ -113,8 +114,9 @@ class Peer:
         asked = self._next_id
         line = json.dumps({"id": asked, "command": command, **fields})
         try:
-            await self._process.stdin.send_all(line.encode() + b"\n")
             with trio.fail_after(ANSWER_SECONDS):
+                async with self._sending:
+                    await self._process.stdin.send_all(line.encode() + b"\n")
                 while asked not in self._answers:
                     if self._gone:
                         raise PeerError(f"{self.name} ended during {command}: {self.last_words()}")
