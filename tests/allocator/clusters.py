@@ -1,0 +1,161 @@
+"""A real controller on the embedded API, in one trio program."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import trio
+
+from allocator.app import COMPONENT
+from allocator.controller import Controller
+from allocator.report import Reporter
+from crier.kube.client import Api
+from crier.kube.errors import Unavailable
+from crier.kube.events import Recorder
+from crier.kube.resources import (
+    CONFIGURATION_STATES,
+    EVENTS,
+    IP_ADDRESS_POOLS,
+    NAMESPACES,
+    SERVICES,
+    Resource,
+)
+from crier.kube.watch import Mirror, watch
+from crier.lab.api import Faults, open_api
+
+SYSTEM = "metallb-system"
+PATIENCE = 20.0
+"""Seconds until a test gives up; what it waits for takes milliseconds."""
+
+
+@dataclass
+class Cluster:
+    """What a test sees and does.  It watches, so it never has to poll."""
+
+    api: Api
+    faults: Faults
+    services: Mirror[dict[str, Any]] = field(default_factory=lambda: Mirror(msgspec.json.decode))
+    pools: Mirror[dict[str, Any]] = field(default_factory=lambda: Mirror(msgspec.json.decode))
+    states: Mirror[dict[str, Any]] = field(default_factory=lambda: Mirror(msgspec.json.decode))
+    events: Mirror[dict[str, Any]] = field(default_factory=lambda: Mirror(msgspec.json.decode))
+    _news: trio.Event = field(default_factory=trio.Event)
+
+    def changed(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
+    async def until(self, true: Callable[[], object]) -> None:
+        """Returns when it is true; looked at whenever anything changed."""
+        with trio.fail_after(PATIENCE):
+            while not true():
+                await self._news.wait()
+
+    async def still(self, name: str) -> str:
+        """Everything that is under way has come to rest; the service's resourceVersion then.
+
+        A new service that needs no address is made and served: what was to be written before it, was.
+        """
+        marker = f"marker-{len(self.services.objects)}"
+        await self.add_service(marker, load_balancer_ip="not an address")
+        await self.until(lambda: any(marker in each["message"] for each in self.events.objects.values()))
+        return str(self.services.objects[f"default/{name}"]["metadata"]["resourceVersion"])
+
+    # ------------------------------------------------------------------------ doing
+
+    async def add_service(self, name: str, *, load_balancer_ip: str = "", **spec: Any) -> None:
+        body = {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name, "annotations": spec.pop("annotations", {})},
+            "spec": {"type": "LoadBalancer", "ports": [{"port": 80, "name": "http"}], **spec},
+        }
+        if load_balancer_ip:
+            body["spec"]["loadBalancerIP"] = load_balancer_ip  # type: ignore[index]
+        await self.api.create(SERVICES, body, namespace="default")
+
+    async def add_service_at_last(self, name: str) -> None:
+        """Also just after an outage, when pooled connections turn out to be dead."""
+        for _ in range(40):
+            with contextlib.suppress(Unavailable):
+                return await self.add_service(name)
+        raise AssertionError("the API stays away")
+
+    async def add_pool(self, name: str, *addresses: str, **spec: Any) -> None:
+        body = {
+            "apiVersion": IP_ADDRESS_POOLS.api_version,
+            "kind": "IPAddressPool",
+            "metadata": {"name": name},
+            "spec": {"addresses": addresses, **spec},
+        }
+        await self.api.create(IP_ADDRESS_POOLS, body, namespace=SYSTEM)
+
+    async def patch_service(self, name: str, body: Any, subresource: str = "") -> None:
+        await self.api.patch(SERVICES, name, body, namespace="default", subresource=subresource)
+
+    # ---------------------------------------------------------------------- looking
+
+    def ips(self, name: str) -> list[str]:
+        found = self.services.objects.get(f"default/{name}", {})
+        ingress = found.get("status", {}).get("loadBalancer", {}).get("ingress") or []
+        return [entry["ip"] for entry in ingress]
+
+    def told(self, reason: str) -> list[tuple[str, str, int]]:
+        """Object, message and count of each event with the reason."""
+        return sorted(
+            (each["involvedObject"]["name"], each["message"], each["count"])
+            for each in self.events.objects.values()
+            if each["reason"] == reason
+        )
+
+    def state(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.states.objects.get(f"{SYSTEM}/controller", {}).get("status", {})
+        return found
+
+    def counters(self, pool: str) -> tuple[int, ...]:
+        status = self.pools.objects[f"{SYSTEM}/{pool}"].get("status") or {}
+        return tuple(
+            status.get(f"{what}{family}", -1)
+            for what in ("assigned", "available")
+            for family in ("IPv4", "IPv6")
+        )
+
+
+@asynccontextmanager
+async def open_cluster(*, seed: int = 1) -> AsyncIterator[Cluster]:
+    """The API, a namespace for our objects, and a test that watches."""
+    async with open_api(seed=seed, metallb_crds=True) as lab:
+        cluster = Cluster(Api.at(lab.url), lab.faults)
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}}
+        await cluster.api.create(NAMESPACES, body)
+        async with trio.open_nursery() as nursery:
+            watched: list[tuple[Resource, Mirror[dict[str, Any]]]] = [
+                (SERVICES, cluster.services),
+                (IP_ADDRESS_POOLS, cluster.pools),
+                (CONFIGURATION_STATES, cluster.states),
+                (EVENTS, cluster.events),
+            ]
+            for resource, mirror in watched:
+                await nursery.start(watch, cluster.api, resource, mirror, cluster.changed)
+            yield cluster
+            nursery.cancel_scope.cancel()
+        cluster.api.close()
+
+
+@asynccontextmanager
+async def open_controller(cluster: Cluster, *, lb_class: str = "") -> AsyncIterator[Controller]:
+    """A controller with all its tasks, ended without ceremony as a kill would."""
+    api = Api(cluster.api.transport)
+    recorder = Recorder(api, COMPONENT)
+    controller = Controller(api, recorder, namespace=SYSTEM, lb_class=lb_class)
+    reporter = Reporter(api, controller, recorder, namespace=SYSTEM, pod_name="controller-0")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(recorder.run)
+        await nursery.start(controller.run)
+        nursery.start_soon(reporter.run)
+        yield controller
+        nursery.cancel_scope.cancel()
