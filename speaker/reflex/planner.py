@@ -36,6 +36,9 @@ HUNG_AFTER: Final = 25.0
 """Seconds without reading anything of what we wrote, until a planner counts as hung: less than the 30 s
 after which kubelet would restart the whole pod for it, and us too."""
 
+_LOOK_INTERVAL: Final = 0.23
+"""Not a part of a second: who reads at once must not be looked at only just after our pulse was written."""
+
 FAREWELL: Final = 1.5
 """Seconds a planner has to end when asked to."""
 
@@ -222,7 +225,7 @@ async def _hung(sock: socket.socket) -> str:
     """Returns when nothing of what waits in the socket was read for `HUNG_AFTER`."""
     waiting, since = 0, trio.current_time()
     while True:
-        await trio.sleep(1.0)
+        await trio.sleep(_LOOK_INTERVAL)
         (now_waiting,) = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))
         # less than before, or nothing: it reads; more: we wrote, which tells nothing about it
         if now_waiting == 0 or now_waiting < waiting:

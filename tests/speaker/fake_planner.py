@@ -2,7 +2,8 @@
 
     python fake_planner.py ORDERS REPORTS
 
-ORDERS is JSON: {"generation": 1, "vips": [{...}], "seeds": [...]}.  REPORTS gets one JSON object per message.
+ORDERS is JSON: {"generation": 1, "vips": [{...}], "seeds": [...]}; with "misbehave" it also does that, once:
+"garbage", "flood" or "deaf" (it reads no more).  REPORTS gets one JSON object per message.
 """
 
 from __future__ import annotations
@@ -23,11 +24,28 @@ class Wanted(msgspec.Struct):
     generation: int
     vips: tuple[Vip, ...] = ()
     seeds: tuple[str, ...] = ()
+    misbehave: str = ""
+
+
+DEAF = threading.Event()
+
+
+def misbehave(sock: socket.socket, how: str, orders: Orders) -> None:
+    if how == "garbage":
+        sock.sendall(b"\0\0\0\5hello")
+    elif how == "flood":
+        frame = encode(orders)
+        while True:
+            sock.sendall(frame)
+    elif how == "deaf":
+        DEAF.set()
 
 
 def listen(sock: socket.socket, reports: Path) -> None:
     with sock.makefile("rb") as stream, reports.open("ab", buffering=0) as out:
         while header := stream.read(HEADER):
+            while DEAF.is_set():
+                time.sleep(3600)
             message = decode(stream.read(frame_length(header)))
             out.write(msgspec.json.encode(message) + b"\n")
     os._exit(0)
@@ -41,9 +59,11 @@ def main() -> None:
     while True:
         text = wanted.read_bytes() if wanted.exists() else b""
         if text and text != told:
-            orders = msgspec.json.decode(text, type=Wanted)
-            sock.sendall(encode(Seeds(orders.seeds)) + encode(Orders(orders.generation, orders.vips)))
+            said = msgspec.json.decode(text, type=Wanted)
+            orders = Orders(said.generation, said.vips)
+            sock.sendall(encode(Seeds(said.seeds)) + encode(orders))
             told = text
+            misbehave(sock, said.misbehave, orders)
         time.sleep(0.02)
 
 

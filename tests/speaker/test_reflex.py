@@ -1,0 +1,390 @@
+"""The running reflex on a LAN of namespaces: judged by arping, ndisc6, ping and the kernel's neighbour
+table."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from scapy.layers.inet6 import ICMPv6ND_NA
+from scapy.layers.l2 import ARP, Dot1Q, Ether
+from scapy.packet import Packet
+
+from tests.speaker.lan import Station, lan
+from tests.speaker.running import PATIENCE, Reflex, reflex, until
+
+pytestmark = [pytest.mark.netns, pytest.mark.e2e]
+
+V4, V6 = "10.77.0.100", "fd77::100"
+ALL = "ff:ff:ff:ff:ff:ff"
+
+
+def vips(*candidates: str, **more: object) -> tuple[dict[str, object], ...]:
+    return tuple({"address": address, "candidates": candidates, **more} for address in (V4, V6))
+
+
+def who_has(client: Station, address: str = V4) -> set[str]:
+    """Hardware addresses that answer one ARP request."""
+    out = client.run("arping", "-c", "1", "-w", "1", "-I", "eth0", address, check=False)
+    return {line.split()[3] for line in out.splitlines() if " bytes from " in line}
+
+
+def who_has_v6(client: Station, address: str = V6) -> str:
+    out = client.run("ndisc6", "-q", "-r", "1", "-w", "1000", address, "eth0", check=False)
+    return out.strip().lower()
+
+
+def frames(sock: socket.socket, seconds: float = PATIENCE) -> Iterator[Packet]:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            yield Ether(sock.recv(2048))
+        except TimeoutError:
+            continue
+
+
+def heard(sock: socket.socket, mac: str, seconds: float = PATIENCE) -> set[str]:
+    """Waits for the announcements of both VIPs from `mac`; which were heard."""
+    found: set[str] = set()
+    for frame in frames(sock, seconds):
+        if frame.src != mac:
+            continue
+        if ARP in frame and frame[ARP].psrc == frame[ARP].pdst == V4 and frame.dst == ALL:
+            found.add(f"arp {frame[ARP].op}")
+        if ICMPv6ND_NA in frame and frame[ICMPv6ND_NA].tgt == V6 and frame.dst == "33:33:00:00:00:01":
+            found.add("na")
+        if len(found) == 3:
+            break
+    return found
+
+
+EVERYTHING = {"arp 1", "arp 2", "na"}
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[Station, Station, Reflex]]:
+    """A client and a node that answers for both VIPs."""
+    with lan(["client", "a"]) as (client, a), reflex(a, tmp_path / "a") as running:
+        running.order(*vips("a"))
+        running.until_answering(V4, V6)
+        yield client, a, running
+
+
+def test_tools_and_kernels_find_the_vips(pair: tuple[Station, Station, Reflex]) -> None:
+    client, a, running = pair
+    assert who_has(client) == {a.mac()}
+    assert who_has_v6(client) == a.mac()
+    # what kube-proxy does for a VIP, in short: the node takes the packets, and only we answer for the address
+    a.run("sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=1", "net.ipv4.conf.all.arp_announce=2")
+    a.ip("address", "add", f"{V4}/32", "dev", "lo")
+    a.ip("address", "add", f"{V6}/128", "dev", "lo")
+    assert "1 received" in client.run("ping", "-c", "1", "-W", "2", V4)
+    assert "1 received" in client.run("ping", "-6", "-c", "1", "-W", "2", V6)
+    for address in (V4, V6):
+        assert f"lladdr {a.mac()}" in client.ip("neigh", "show", address)
+    until(lambda: running.vip(V6)["responses_sent"] >= 2, "counters reported")
+    assert running.vip(V4)["requests_received"] == running.vip(V4)["responses_sent"] >= 2
+    assert running.vip(V4)["interfaces"] == ["eth0"]
+
+
+def reachable(client: Station, address: str) -> bool:
+    return "REACHABLE" in client.ip("neigh", "show", address)
+
+
+def test_a_neighbour_stays_reachable_by_unicast(pair: tuple[Station, Station, Reflex]) -> None:
+    """The kernel's own probes of a neighbour, both families: unicast, to the VIP."""
+    client, a, _ = pair
+    for address in (V4, V6):
+        client.ip("neigh", "replace", address, "lladdr", a.mac(), "dev", "eth0", "nud", "probe")
+        until(partial(reachable, client, address), f"{address} confirmed")
+
+
+def test_five_rounds_of_announcements_and_no_more(tmp_path: Path) -> None:
+    with (
+        lan(["client", "a"]) as (client, a),
+        client.packet_socket() as sock,
+        reflex(a, tmp_path / "a") as running,
+    ):
+        running.order(*vips("a"))
+        running.until_answering(V4)
+        running.order(*vips("a", "b"))  # a new plan that changes nothing for us
+        rounds = [frame for frame in frames(sock, 7.0) if ARP in frame and frame[ARP].psrc == V4]
+        assert [frame[ARP].op for frame in rounds] == [1, 2] * 5
+        assert {frame[ARP].hwsrc for frame in rounds} == {a.mac()}
+        assert running.vip(V4)["gratuitous_sent"] == 10
+        assert running.vip(V6)["gratuitous_sent"] == 5
+
+
+def test_an_interface_added_later_answers_and_announces(pair: tuple[Station, Station, Reflex]) -> None:
+    client, a, running = pair
+    with client.packet_socket() as sock:
+        a.attach("eth1", mac="02:00:00:00:0a:01")
+        assert heard(sock, "02:00:00:00:0a:01") == EVERYTHING
+    until(lambda: who_has(client) == {a.mac(), "02:00:00:00:0a:01"}, "both interfaces answer")
+    assert "ff02::1:ff00:100" in a.ip("maddr", "show", "dev", "eth1")
+    a.ip("link", "del", "eth1")
+    until(lambda: running.vip(V4)["interfaces"] == ["eth0"], "the interface is gone")
+    assert who_has(client) == {a.mac()}
+    assert running.happened("interface_removed")[-1]["subject"] == "eth1"
+    assert not running.happened("conflict"), "our own announcements, heard on our other interface, are none"
+
+
+def test_a_new_hardware_address_is_announced(pair: tuple[Station, Station, Reflex]) -> None:
+    client, a, _ = pair
+    with client.packet_socket() as sock:
+        a.ip("link", "set", "eth0", "address", "02:00:00:00:0a:02")
+        assert heard(sock, "02:00:00:00:0a:02") == EVERYTHING
+    assert who_has(client) == {"02:00:00:00:0a:02"}
+    assert who_has_v6(client) == "02:00:00:00:0a:02"
+
+
+def test_an_interface_that_goes_down_and_comes_back(pair: tuple[Station, Station, Reflex]) -> None:
+    client, a, _ = pair
+    a.ip("link", "set", "eth0", "down")
+    assert who_has(client) == set()
+    with client.packet_socket() as sock:
+        a.ip("link", "set", "eth0", "up")
+        assert heard(sock, a.mac()) == EVERYTHING
+    assert who_has(client) == {a.mac()}
+    assert who_has_v6(client) == a.mac()
+
+
+@pytest.mark.parametrize("vlan", [0, 5])
+def test_frames_of_a_vlan_are_not_ours(pair: tuple[Station, Station, Reflex], vlan: int) -> None:
+    """VLAN 0 is a priority and no VLAN."""
+    client, _, _ = pair
+    mac = client.mac()
+    with client.packet_socket() as sock:
+
+        def answered() -> bool:
+            sock.send(
+                bytes(
+                    Ether(dst=ALL, src=mac)
+                    / Dot1Q(vlan=vlan)
+                    / ARP(op=1, hwsrc=mac, psrc="10.77.0.1", pdst=V4)
+                )
+            )
+            replies = (frame for frame in frames(sock, 0.5) if ARP in frame and frame[ARP].op == 2)
+            return any(frame.dst == mac and frame[ARP].psrc == V4 for frame in replies)
+
+        assert answered() is (vlan == 0)
+
+
+def test_a_planner_killed_or_stopped_changes_nothing(pair: tuple[Station, Station, Reflex]) -> None:
+    client, a, running = pair
+    first = running.planner()
+    os.kill(first, signal.SIGSTOP)
+    assert who_has(client) == {a.mac()}
+    os.kill(first, signal.SIGKILL)
+    assert who_has(client) == {a.mac()}
+    second = until(lambda: running.planner() != first and running.planner(), "another planner")
+    assert second != first
+    until(lambda: running.reports("hello")[-1]["planner_starts"] == 2, "it was told it is the second")
+    hello = running.reports("hello")[-1]
+    assert (hello["node"], hello["generation"], hello["protocol"]) == ("a", 1, 1)
+    assert who_has(client) == {a.mac()}
+    assert len(running.happened("took_over")) == 2
+
+
+@pytest.mark.parametrize("how", ["garbage", "flood", "deaf"])
+def test_a_planner_that_misbehaves_changes_nothing(pair: tuple[Station, Station, Reflex], how: str) -> None:
+    client, a, running = pair
+    first = running.planner()
+    running.order(*vips("a"), misbehave=how)
+    if how == "garbage":
+        until(lambda: running.planner() != first, "it was replaced")
+        assert "talked nonsense" in running.log.read_text()
+    for _ in range(5):
+        assert who_has(client) == {a.mac()}
+        assert who_has_v6(client) == a.mac()
+
+
+def test_a_killed_reflex_leaves_nothing_behind(pair: tuple[Station, Station, Reflex]) -> None:
+    client, a, running = pair
+    running.planner()
+    running.process.kill()
+    running.process.wait(PATIENCE)
+    until(lambda: not a.processes(), "the planner went with it")
+    assert who_has(client) == set()
+    assert V4 not in a.ip("address")
+    assert V6 not in a.ip("address")
+    until(lambda: "ff02::1:ff00:100" not in a.ip("maddr", "show", "dev", "eth0"), "the group is left")
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_signal_ends_it_in_peace(pair: tuple[Station, Station, Reflex], how: signal.Signals) -> None:
+    _, a, running = pair
+    running.planner()
+    running.stop(how)
+    assert running.process.returncode == 0
+    until(lambda: not a.processes(), "the planner went with it")
+    assert '"event":"stopped"' in running.log.read_text()
+
+
+def answered(running: Reflex) -> int:
+    newest = running.reports("vips")[-1:]
+    return sum(vip["answering"] for report in newest for vip in report["vips"])
+
+
+def test_a_full_log_pipe_stops_nothing(tmp_path: Path) -> None:
+    with lan(["client", "a"]) as (client, a), reflex(a, tmp_path / "a", stdout=subprocess.PIPE) as running:
+        many = [{"address": f"10.77.{n >> 8}.{n & 255}", "candidates": ("a",)} for n in range(256, 3256)]
+        running.order(*many, *vips("a"))  # a line each, and nobody reads them
+        until(lambda: answered(running) == 3002, "all are answered")
+        assert who_has(client) == {a.mac()}
+        running.order(*vips("a"))
+        until(lambda: answered(running) == 2, "the others are gone")
+        assert who_has(client) == {a.mac()}
+
+
+# ------------------------------------------------------------------------------------------- two and more
+
+
+@pytest.fixture
+def trio_of_nodes(tmp_path: Path) -> Iterator[tuple[Station, dict[str, Reflex]]]:
+    """A client and the nodes a, b, c, joined; candidates of the VIPs in this order."""
+    with lan(["client", "a", "b", "c"]) as (client, *nodes):
+        seeds = tuple(node.ipv4 for node in nodes)
+        with (
+            reflex(nodes[0], tmp_path / "a", gossip=True) as a,
+            reflex(nodes[1], tmp_path / "b", gossip=True) as b,
+            reflex(nodes[2], tmp_path / "c", gossip=True) as c,
+        ):
+            running = {"a": a, "b": b, "c": c}
+            for each in running.values():
+                each.order(*vips("a", "b", "c"), seeds=seeds)
+            for each in running.values():
+                until(partial(sees, each, {"a", "b", "c"}), "everybody knows everybody")
+            a.until_answering(V4, V6)
+            until(lambda: not b.vip(V4)["answering"] and not c.vip(V4)["answering"], "the others are silent")
+            yield client, running
+
+
+def alive(running: Reflex) -> set[str]:
+    newest = running.reports("members")[-1:]
+    return {member["name"] for report in newest for member in report["members"] if member["reachable"]}
+
+
+def sees(running: Reflex, names: set[str]) -> bool:
+    return alive(running) == names
+
+
+class Prober:
+    """Asks for the VIP every few milliseconds, and keeps who answered when."""
+
+    def __init__(self, client: Station) -> None:
+        self.sock = client.packet_socket()
+        self.sock.settimeout(0.005)
+        mac = client.mac()
+        self._request = bytes(Ether(dst=ALL, src=mac) / ARP(op=1, hwsrc=mac, psrc=client.ipv4, pdst=V4))
+        self._mine = bytes.fromhex(mac.replace(":", ""))
+        self.answers: list[tuple[float, str]] = []
+        self.announcements: list[tuple[float, str]] = []
+        self.unanswered_max = 0.0
+
+    def probe_until(self, done: Callable[[], bool]) -> None:
+        end = time.monotonic() + PATIENCE
+        answered_at = time.monotonic()
+        while not done():
+            assert time.monotonic() < end, f"last answer from {self.answers[-1:]}"
+            self.sock.send(self._request)
+            try:
+                while True:
+                    frame = self.sock.recv(2048)
+                    now = time.monotonic()
+                    if frame[12:14] != b"\x08\x06" or frame[28:32] != socket.inet_aton(V4):
+                        continue
+                    sender = frame[22:28].hex(":")
+                    if frame[:6] == self._mine:
+                        self.unanswered_max = max(self.unanswered_max, now - answered_at)
+                        answered_at = now
+                        self.answers.append((now, sender))
+                    elif frame[6:12] != self._mine:
+                        self.announcements.append((now, sender))
+            except TimeoutError:
+                continue
+
+    def last(self, mac: str, count: int = 20) -> bool:
+        """The newest answers all came from `mac`."""
+        return len(self.answers) >= count and {who for _, who in self.answers[-count:]} == {mac}
+
+
+def test_leaving_is_make_before_break(trio_of_nodes: tuple[Station, dict[str, Reflex]]) -> None:
+    client, nodes = trio_of_nodes
+    mac = {name: node.station.mac() for name, node in nodes.items()}
+    prober = Prober(client)
+    with prober.sock:
+        prober.probe_until(lambda: prober.last(mac["a"]))
+        prober.unanswered_max = 0.0
+        nodes["a"].process.send_signal(signal.SIGTERM)
+        prober.probe_until(lambda: prober.last(mac["b"]))
+    announced_at = next(at for at, who in prober.announcements if who == mac["b"])
+    last_of_a = max(at for at, who in prober.answers if who == mac["a"])
+    first_of_b = min(at for at, who in prober.answers if who == mac["b"])
+    print(f"longest without an answer: {prober.unanswered_max * 1000:.1f} ms")
+    assert last_of_a >= min(announced_at, first_of_b) - 0.05, "a answered until b was heard"
+    assert nodes["a"].process.wait(PATIENCE) == 0
+    assert "heard the successor" in nodes["a"].log.read_text()
+    assert not nodes["b"].happened("conflict")
+
+
+def test_a_crash_is_taken_over_by_the_next_and_a_return_taken_back(
+    trio_of_nodes: tuple[Station, dict[str, Reflex]],
+) -> None:
+    client, nodes = trio_of_nodes
+    mac = {name: node.station.mac() for name, node in nodes.items()}
+    with client.packet_socket() as sock:
+        killed_at = time.monotonic()
+        nodes["a"].process.kill()
+        nodes["a"].process.wait(PATIENCE)
+        assert heard(sock, mac["b"]) == EVERYTHING
+        print(f"announced by the next {(time.monotonic() - killed_at) * 1000:.0f} ms after the kill")
+    assert who_has(client) == {mac["b"]}
+    assert not nodes["c"].happened("took_over")
+    with client.packet_socket() as sock:
+        nodes["a"].start()
+        assert heard(sock, mac["a"]) == EVERYTHING
+    until(lambda: not nodes["b"].vip(V4)["answering"], "b stopped")
+    until(lambda: not nodes["b"].vip(V6)["answering"], "b stopped")
+    assert who_has(client) == {mac["a"]}
+    assert who_has_v6(client) == mac["a"]
+
+
+def test_a_healed_partition_ends_with_one_owner(trio_of_nodes: tuple[Station, dict[str, Reflex]]) -> None:
+    client, nodes = trio_of_nodes
+    mac = {name: node.station.mac() for name, node in nodes.items()}
+    bridge = client.lan.bridge
+    cut = subprocess.run(["ip", "-n", bridge, "link", "set", "a-eth0", "nomaster"], check=False)
+    assert cut.returncode == 0
+    nodes["b"].until_answering(V4, V6)
+    assert who_has(client) == {mac["b"]}
+    with client.packet_socket() as sock:
+        subprocess.run(["ip", "-n", bridge, "link", "set", "a-eth0", "master", "br0"], check=True)
+        assert heard(sock, mac["a"]) == EVERYTHING
+    until(lambda: who_has(client) == {mac["a"]}, "only the better one answers")
+
+
+def test_a_flood_of_requests_makes_nobody_look_dead(trio_of_nodes: tuple[Station, dict[str, Reflex]]) -> None:
+    client, nodes = trio_of_nodes
+    mac = client.mac()
+    request = bytes(Ether(dst=ALL, src=mac) / ARP(op=1, hwsrc=mac, psrc=client.ipv4, pdst=V4))
+    sent = 0
+    with client.packet_socket() as sock:
+        end = time.monotonic() + 3.0
+        while time.monotonic() < end:
+            for _ in range(100):
+                sock.send(request)
+            sent += 100
+    assert sent > 1000
+    assert who_has(client) == {nodes["a"].station.mac()}
+    for node in nodes.values():
+        assert alive(node) == {"a", "b", "c"}
+        assert not node.happened("member_died")
+    assert not nodes["b"].happened("took_over")
