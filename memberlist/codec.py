@@ -136,15 +136,6 @@ PUSH_PULL_HEADER: Final = Layout(
 USER_HEADER: Final = Layout(UserHeader, Field("UserMsgLen", "length", signed(0, MAX_USER_STATE)))
 COMPRESSED: Final = Layout(Compressed, Field("Algo", "algorithm", U8), Field("Buf", "data", OCTETS))
 
-_PACKET_LAYOUTS: Final[dict[int, Layout[Any]]] = {
-    MessageType.PING: PING,
-    MessageType.INDIRECT_PING: INDIRECT_PING,
-    MessageType.ACK: ACK,
-    MessageType.NACK: NACK,
-    MessageType.SUSPECT: SUSPECT,
-    MessageType.ALIVE: ALIVE,
-    MessageType.DEAD: DEAD,
-}
 _PACKET_TYPES: Final[dict[type, tuple[bytes, Layout[Any]]]] = {
     Ping: (b"\x00", PING),
     IndirectPing: (b"\x01", INDIRECT_PING),
@@ -154,6 +145,9 @@ _PACKET_TYPES: Final[dict[type, tuple[bytes, Layout[Any]]]] = {
     Alive: (b"\x04", ALIVE),
     Dead: (b"\x05", DEAD),
 }
+
+
+_PACKET_LAYOUTS: Final = {kind[0]: layout for kind, layout in _PACKET_TYPES.values()}
 
 
 def encode(message: PacketMessage) -> bytes:

@@ -40,6 +40,11 @@ pack: Final[Callable[[object], bytes]] = msgpack.Packer(use_bin_type=False).pack
 _EXTENSION: Final = object()
 
 
+def _extension(_code: int, _data: bytes) -> object:
+    """Go's structs have no extensions: something to pass over, and wrong wherever a value is wanted."""
+    return _EXTENSION
+
+
 def unpack(body: bytes, limit: int = MAX_BODY) -> object:
     """One MessagePack object: maps as tuples of pairs, arrays as lists, text and octets as bytes."""
     if len(body) > limit:
@@ -50,7 +55,7 @@ def unpack(body: bytes, limit: int = MAX_BODY) -> object:
             raw=True,
             strict_map_key=False,
             object_pairs_hook=tuple,  # keys may be anything in maps we skip, and need no hash
-            ext_hook=lambda _code, _data: _EXTENSION,
+            ext_hook=_extension,
             max_array_len=MAX_ELEMENTS,
             max_map_len=MAX_ELEMENTS,
         )

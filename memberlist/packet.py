@@ -125,7 +125,7 @@ class Wire:
         """Like `open`, with what was met on the way.  Raises DecodeError if the outer layers are wrong."""
         opened = Opened()
         data = datagram
-        if data[:1] == b"\xf4" or self.label_octets or self.skip_label:
+        if self.label_octets or self.skip_label or data[:1] == b"\xf4":
             data = self._strip_label(data, opened)
         undecipherable: DecodeError | None = None
         if self.keyring:
