@@ -46,6 +46,8 @@ class Network:
     duplicate: float = 0.0
     cut: set[tuple[str, str]] = field(default_factory=set)
     """Directed links that carry nothing, neither UDP nor TCP."""
+    slow: dict[str, float] = field(default_factory=dict)
+    """Seconds added to what is on the way to a host."""
     lossy: dict[tuple[str, str], float] = field(default_factory=dict)
     """Directed links with a loss of their own."""
 
@@ -247,9 +249,8 @@ class Simulation:
             self._deliver_later(name, messages, host.core.table.me.to)
 
     def _deliver_later(self, name: str, messages: Sequence[PacketMessage], source: Address) -> None:
-        self._at(
-            self.now + self._rng.uniform(*self.network.latency), lambda: self._deliver(name, messages, source)
-        )
+        delay = self._delay(1) + self.network.slow.get(name, 0.0)
+        self._at(self.now + delay, lambda: self._deliver(name, messages, source))
 
     def _carry(self, effect: SendPacket) -> Sequence[PacketMessage]:
         if self._wire is None:

@@ -99,8 +99,9 @@ class Target:
             self.rtt_deviation += (abs(self.rtt - rtt) - self.rtt_deviation) / 4
             self.rtt += (rtt - self.rtt) / 8
 
-    def trust(self) -> None:
-        self.silent_since = next(iter(self.unanswered.values()), None)
+    def trust(self, now: float) -> None:
+        """It was heard.  Pings still unanswered are counted from here: they may be answered next."""
+        self.silent_since = now if self.unanswered else None
         self.doubted_at = None
         self.rounds = 0
         self.accused = False
@@ -219,7 +220,7 @@ class Watch:
             for older in [seq for seq, at in target.unanswered.items() if at <= sent_at]:
                 self._forget(target, older)
         accused = target.accused
-        target.trust()
+        target.trust(now)
         if not accused:
             return []
         name = target.member.name
@@ -262,7 +263,7 @@ class Watch:
                 target.patience_at = now
             for seq_no in tuple(target.unanswered):
                 self._forget(target, seq_no)
-            target.trust()
+            target.trust(now)
         return self._trust_again(name)
 
     def delay(self, seconds: float) -> None:
