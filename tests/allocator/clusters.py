@@ -117,7 +117,7 @@ class Cluster:
         return found
 
     def counters(self, pool: str) -> tuple[int, ...]:
-        status = self.pools.objects[f"{SYSTEM}/{pool}"].get("status") or {}
+        status = self.pools.objects.get(f"{SYSTEM}/{pool}", {}).get("status") or {}
         return tuple(
             status.get(f"{what}{family}", -1)
             for what in ("assigned", "available")
