@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
-from memberlist.cli import decode
+from memberlist.cli import decode, join, members
 
-VERBS = (decode,)
+VERBS = (join, members, decode)
 """Each module has `add_parser`, which sets `run`."""
 
 
@@ -29,6 +30,6 @@ if __name__ == "__main__":
         sys.exit(main())
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # `| head` has seen enough
-        sys.stderr.close()
+    except BrokenPipeError:  # `| head` has seen enough; Python must not find that out again when it flushes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

@@ -70,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
                 return _show(results, as_json=args.json)
         results = _from_lines(sys.stdin, wire, any_label=any_label, streams=args.stream)
         return _show(results, as_json=args.json)
+    except BrokenPipeError:
+        raise  # nobody wants more output: no error of ours
     except (MemberlistError, pcap.PcapError, OSError) as problem:
         print(f"memberlist decode: {problem}", file=sys.stderr)
         return 2
