@@ -21,6 +21,8 @@ from speaker.settings import USAGE_STATUS, Settings, SettingsError, parse
 log = logs.get(__name__)
 
 _MAX_EXCLUDE_FILE: Final = 1 << 20
+_LAST_WORDS: Final = 1000
+"""Events still logged when we stop: what waits longer would keep others waiting."""
 
 
 async def serve(settings: Settings) -> None:
@@ -50,6 +52,7 @@ async def serve(settings: Settings) -> None:
             program.start_soon(reflex.membership.run)
         program.start_soon(planner.run)
         program.start_soon(reflex.keep_time)
+        program.start_soon(reflex.tell)
         program.start_soon(reflex.beat)
         program.start_soon(reflex.lateness.measure)
         program.start_soon(realtime.keep_heap)
@@ -58,6 +61,7 @@ async def serve(settings: Settings) -> None:
         async with trio.open_nursery() as leaving:
             leaving.start_soon(reflex.leave)
             leaving.start_soon(planner.stop)
+        reflex.tell_some(_LAST_WORDS)
         log.info("stopped")
         program.cancel_scope.cancel()
 

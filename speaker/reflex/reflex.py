@@ -8,6 +8,7 @@ the first announcement there is no queue and no other task.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -17,6 +18,7 @@ from crier.ops import logs
 from memberlist import Config, Died, Event, Joined, Left, Node, Reachable, Unreachable, UserMessage
 from speaker.orders import PROTOCOL, Down, Hello, Members, MemberView, Orders, Pulse, Seeds, Vips, VipState
 from speaker.orders import Happened as HappenedMessage
+from speaker.reflex import fair
 from speaker.reflex.announce import (
     Announce,
     Announcer,
@@ -41,6 +43,10 @@ log = logs.get(__name__)
 PULSE_INTERVAL: Final = 1.0
 _CHUNK: Final = 256
 """VIPs reported in one go."""
+_FLUSH_FIRST: Final = 32
+"""Effects applied until the first frames go out."""
+_TELL_CHUNK: Final = 16
+_MAX_UNTOLD: Final = 65536
 
 _MEMBER_EVENTS: Final = {
     Joined: "member_joined",
@@ -68,6 +74,8 @@ class Reflex:
         self._generation = 0
         self._texts: dict[bytes, str] = {}
         self._wake = trio.Event()
+        self._untold: deque[HappenedMessage] = deque(maxlen=_MAX_UNTOLD)
+        self._wake_teller = trio.Event()
 
     # --------------------------------------------------------------------------------- what comes in
 
@@ -128,7 +136,7 @@ class Reflex:
     def _perform(self, effects: Sequence[Effect]) -> None:
         if not effects:
             return
-        for effect in effects:
+        for number, effect in enumerate(effects, 1):
             match effect:
                 case Answer(address, interfaces):
                     self.l2.answer(pack(address), interfaces)
@@ -138,18 +146,22 @@ class Reflex:
                     self.l2.silence(pack(address))
                 case Announce(address, rounds):
                     self.l2.announce(pack(address), rounds)
-                case Happened():
-                    pass
+                case Happened(what, subject, why):
+                    self._happened(what, subject, why)
+            if (
+                number == _FLUSH_FIRST
+            ):  # the first few do not wait for the thousandth; the rest gets its share
+                self.l2.flush()
         self.l2.flush()
-        for effect in effects:  # telling can wait, announcing cannot
-            if isinstance(effect, Happened):
-                self._happened(effect.what, effect.subject, effect.why)
         self.outbox.mark("vips")
         self._wake.set()
 
     def _happened(self, what: str, subject: str, why: str) -> None:
-        log.info(what, subject=subject, why=why)
-        self.outbox.happened(HappenedMessage(time.time(), what, subject, why))
+        """Telling can wait: thousands may happen in one moment, and a log line costs what ten frames do."""
+        if len(self._untold) == _MAX_UNTOLD:
+            self.outbox.lost += 1
+        self._untold.append(HappenedMessage(time.time(), what, subject, why))
+        self._wake_teller.set()
 
     # ------------------------------------------------------------------------------------------- tasks
 
@@ -161,6 +173,22 @@ class Reflex:
                 await self._wake.wait()
                 continue
             self._perform(self._announcer.tick(trio.current_time()))
+
+    async def tell(self) -> None:
+        """For ever: what happened, into the log and up to the planner."""
+        while True:
+            self._wake_teller = trio.Event()
+            if not self._untold:
+                await self._wake_teller.wait()
+            began = trio.current_time()
+            self.tell_some(_TELL_CHUNK)
+            await fair.rest(began)
+
+    def tell_some(self, limit: int) -> None:
+        for _ in range(min(limit, len(self._untold))):
+            event = self._untold.popleft()
+            log.info(event.what, subject=event.subject, why=event.why)
+            self.outbox.happened(event)
 
     async def beat(self) -> None:
         """For ever: how we are, and the counters, once a second."""
