@@ -108,6 +108,10 @@ class Config:
     """Between two pings of a watched member, 0.01 to 10; should exceed the round trip time.  A crash is known
     to all after 2.1 to 3.1 of it."""
 
+    observe: bool = False
+    """Have an opinion about nobody: neither probe nor watch, and pass on only what others say.  For tools
+    that look at a cluster and must not take part in its judgements."""
+
     def __post_init__(self) -> None:
         for name, check, wanted in _CHECKS:
             value = getattr(self, name)
@@ -252,6 +256,7 @@ _CHECKS: Final[tuple[tuple[str, Callable[[Any], bool], str], ...]] = (
     ("require_node_names", _flag, "True or False"),
     ("cidrs_allowed", _is_networks, "None or a tuple of ipaddress networks"),
     ("watch", _flag, "True or False"),
+    ("observe", _flag, "True or False"),
     ("watchers", _whole(1, 9), "a whole number from 1 to 9"),
     ("watch_interval", _seconds(0.01, 10), "seconds, 0.01 to 10"),
 )

@@ -104,12 +104,14 @@ class Core:
         self._relays: dict[int, _Relay] = {}
         self._flood: _Flood | None = None
         self._flooded_at = -NEVER
-        self._probe_at = self._stagger(config.probe_interval, now)
+        self._probe_at = self._stagger(0 if config.observe else config.probe_interval, now)
         self._gossip_at = self._stagger(config.gossip_interval if config.gossip_nodes else 0, now)
         self._push_pull_at = self._stagger(config.push_pull_interval, now) + config.push_pull_interval
         self.watch: Watch | None = None
         if config.watch:
-            self.watch = Watch(config, self.table, next_seq=self._next_seq, rng=rng, now=now)
+            self.watch = Watch(
+                config, self.table, next_seq=self._next_seq, accuse=self._accuse, rng=rng, now=now
+            )
         self._ticked_at = now
         self.late_count = 0
         """How often we ran late enough to doubt ourselves."""
@@ -233,10 +235,7 @@ class Core:
         self._ticked_at = now
         effects: list[Effect] = []
         if self.watch is not None and now >= self.watch.next_deadline():
-            done, accusations = self.watch.tick(now)
-            effects += done
-            for accusation in accusations:
-                effects += self._follow(self.table.suspect(accusation, now), now)
+            effects += self.watch.tick(now)
         if self._flood is not None and now >= self._flood.due_at[0]:
             effects += self._flood_now()
         if self._relays:
@@ -408,7 +407,9 @@ class Core:
             self.health.adjust(-1)
             return []
         self.health.adjust(probe.blame())
-        accusation = Suspect(probe.incarnation, member.name, self.config.name)
+        return self._accuse(Suspect(probe.incarnation, member.name, self.config.name), now)
+
+    def _accuse(self, accusation: Suspect, now: float) -> list[Effect]:
         return self._follow(self.table.suspect(accusation, now), now)
 
     def _ask_others(self, probe: Probe, member: Entry) -> list[Effect]:
@@ -501,18 +502,30 @@ class Core:
             self._gossip_at = max(self._gossip_at, now)  # it rested while there was nothing to say
         for told in consequences:
             match told:
-                case Spread():
+                case Spread() if not self._mere_opinion(told):
                     self.broadcasts.queue(told.name, codec.encode(told.message), token)
                 case Refutation():
                     self.health.adjust(1)
                     self.broadcasts.queue(self.config.name, codec.encode(told.message))
                     if self.watch is not None:
                         self._tell_everybody(told.message, now)
+                case Spread():
+                    pass
                 case _:
                     effects.append(Notify(told))
             if isinstance(told, Spread) and isinstance(told.message, Alive) and self.watch is not None:
                 effects += self.watch.refuted(told.name, now)
         return effects + self._finished()
+
+    def _mere_opinion(self, told: Spread) -> bool:
+        """An observer's own word against another member."""
+        message, name = told.message, self.config.name
+        return (
+            self.config.observe
+            and isinstance(message, Suspect | Dead)
+            and message.sender == name
+            and message.node != name
+        )
 
     def _announce(self, consequences: Sequence[Consequence], now: float) -> tuple[int, list[Effect]]:
         self._tokens += 1

@@ -111,9 +111,18 @@ class Watch:
     """Our part as a watcher, and our opinion formed from all watchers' accusations."""
 
     def __init__(
-        self, config: Config, table: Table, *, next_seq: Callable[[], int], rng: random.Random, now: float
+        self,
+        config: Config,
+        table: Table,
+        *,
+        next_seq: Callable[[], int],
+        accuse: Callable[[Suspect, float], list[Effect]],
+        rng: random.Random,
+        now: float,
     ) -> None:
-        self._config, self._table, self._next_seq, self._rng = config, table, next_seq, rng
+        """`accuse` makes our own new accusation SWIM's news too."""
+        self._config, self._table, self._rng = config, table, rng
+        self._next_seq, self._accuse_too = next_seq, accuse
         self._interval = config.watch_interval
         self._retarget_at = NEVER
         self._targets: dict[str, Target] = {}
@@ -151,10 +160,9 @@ class Watch:
         if self._generation != self._table.generation and self._retarget_at == NEVER:
             self._retarget_at = now + RETARGET_AFTER * self._interval
 
-    def tick(self, now: float) -> tuple[list[Effect], list[Suspect]]:
-        """Effects, and our own new accusations, which the caller also treats as news."""
+    def tick(self, now: float) -> list[Effect]:
+        """Do whatever is due."""
         effects: list[Effect] = []
-        accusations: list[Suspect] = []
         if now >= self._retarget_at:
             self._retarget_at = NEVER
             self._generation = self._table.generation
@@ -182,15 +190,14 @@ class Watch:
                 effects += self._verdicts(now)
             else:
                 if self._sound(target):
-                    accusations.append(self._accuse(target, now))
-                    effects += self._tell(target, now)
+                    effects += self._accuse(target, now)
                     effects += self._verdicts(now)
                 else:
                     target.rounds += 1
                     effects += self._doubt(target, now)
                     if target.rounds >= ALONE_ROUNDS and self._heard_at < target.doubted_at:
                         effects += self._be_alone()
-        return effects, accusations
+        return effects
 
     # ------------------------------------------------------------------------------ what comes in
 
@@ -306,8 +313,7 @@ class Watch:
         target.spared = 0
         if target.accused or member.state is State.SUSPECT:
             # Like SWIM's own probe of a suspect: the answer and the refutation come back together.
-            suspect = Suspect(member.incarnation, member.name, self._config.name)
-            return SendPacket(member.to, (ping, suspect))
+            return SendPacket(member.to, (ping, self._accusation(target)))
         return SendPacket(member.to, (ping,))
 
     def _doubt(self, target: Target, now: float) -> list[Effect]:
@@ -345,13 +351,14 @@ class Watch:
             return True
         return not any(member.reachable for member in self._table.others() if member is not target.member)
 
-    def _accuse(self, target: Target, now: float) -> Suspect:
+    def _accuse(self, target: Target, now: float) -> list[Effect]:
         target.accused = True
         target.told = 0
-        name = target.member.name
-        accusation = Suspect(target.member.incarnation, name, self._config.name)
-        self._votes.setdefault(name, {})[self._config.name] = (accusation.incarnation, now)
-        return accusation
+        told = self._tell(target, now)
+        return told + self._accuse_too(self._accusation(target), now)
+
+    def _accusation(self, target: Target) -> Suspect:
+        return Suspect(target.member.incarnation, target.member.name, self._config.name)
 
     def _tell(self, target: Target, now: float) -> list[Effect]:
         """Everybody at once; gossip would take as long as everything up to here."""
@@ -363,7 +370,7 @@ class Watch:
         if member.gone:
             return []
         self._votes.setdefault(member.name, {})[self._config.name] = (member.incarnation, now)
-        message = codec.encode(Suspect(member.incarnation, member.name, self._config.name))
+        message = codec.encode(self._accusation(target))
         return [
             SendPacket(other.to, (message,))
             for other in self._table.others()
@@ -469,6 +476,8 @@ class Watch:
         return list(islice(reachable, self._config.watchers))
 
     def _retarget(self, now: float) -> None:
+        if self._config.observe:
+            return
         me, members = self._config.name, self._table.members
         reachable = [name for name, member in members.items() if member.reachable and name != me]
         wanted = [m for m in self._table.others() if not m.gone and self._among_first(m.name, reachable)]

@@ -44,6 +44,7 @@ WRONG: list[tuple[str, Any]] = [
     ("require_node_names", 1),
     ("cidrs_allowed", ("10.0.0.0/8",)),
     ("watch", 1),
+    ("observe", 0),
     ("watchers", 0),
     ("watch_interval", 0.001),
 ]
