@@ -260,7 +260,7 @@ def test_a_dead_nodes_answer_is_trouble() -> None:
 def test_a_status_is_decoded_as_documented() -> None:
     document = {
         "node": "node-1", "version": "0.1.0", "joined": True, "orders": {"generation": 3},
-        "members": [{"name": "node-1", "address": "172.30.0.11", "port": 1, "state": "alive", "reachable": True}
+        "members": [{"name": "node-1", "port": 1, "state": "dead", "reachable": True}
         ],
         "vips": [{"address": VIP.address, "services": ["default/web"], "owner": None, "answering": False}],
         "reflex": {}, "planner": {"pid": 7, "uptime": 1.0, "synced": True},
