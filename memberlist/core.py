@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from . import codec, timing
@@ -21,6 +20,7 @@ from .effects import BroadcastFinished, Effect, Notify, SendPacket, StartPushPul
 from .entry import Entry, address_octets, address_text
 from .errors import JoinError, MemberlistError
 from .events import Node, UserMessage
+from .flood import Flood
 from .messages import (
     Ack,
     Alive,
@@ -37,6 +37,7 @@ from .messages import (
     User,
 )
 from .probe import Probe
+from .relay import Relays
 from .table import Consequence, Refutation, Spread, Table
 from .versions import incompatible
 from .watch import Watch
@@ -47,35 +48,9 @@ T = TypeVar("T")
 
 MAX_PARTS: Final = 127
 """Messages in one compound; old peers misread more."""
-MAX_RELAYS: Final = 1024
-"""Indirect pings we carry for others at one time."""
-NACK_AFTER: Final = 0.8
-"""Of the probe timeout.  Upstream answers nack at the end of it, which is when the asker stops listening, and
-then blames itself."""
 NEVER: Final = float("inf")
 LATE: Final = 0.025
 """Seconds behind a deadline from which on we hold ourselves, not others, for slow."""
-FLOOD_AGAIN: Final = (0.1, 0.25)
-"""Seconds after which what we tell everybody directly is repeated, against loss."""
-FLOOD_GAP: Final = 0.2
-"""Seconds between two refutations told to everybody directly: bounds what a liar can make us send."""
-
-
-@dataclass(slots=True)
-class _Relay:
-    """An indirect ping we carry."""
-
-    seq_no: int
-    """The asker's."""
-    to: Address
-    nack_at: float
-    expires_at: float
-
-
-@dataclass(slots=True)
-class _Flood:
-    message: bytes
-    due_at: list[float]
 
 
 class Core:
@@ -101,9 +76,8 @@ class Core:
         self._seq_no = rng.getrandbits(16)
         self._tokens = 0
         self._probe: Probe | None = None
-        self._relays: dict[int, _Relay] = {}
-        self._flood: _Flood | None = None
-        self._flooded_at = -NEVER
+        self._relays = Relays(config.probe_timeout)
+        self._flood = Flood()
         self._probe_at = self._stagger(0 if config.observe else config.probe_interval, now)
         self._gossip_at = self._stagger(config.gossip_interval if config.gossip_nodes else 0, now)
         self._push_pull_at = self._stagger(config.push_pull_interval, now) + config.push_pull_interval
@@ -219,10 +193,9 @@ class Core:
             at = min(at, self._gossip_at)
         if self.watch is not None:
             at = min(at, self.watch.next_deadline())
-        if self._flood is not None:
-            at = min(at, self._flood.due_at[0])
-        for relay in self._relays.values():
-            at = min(at, relay.nack_at, relay.expires_at)
+        at = min(at, self._flood.next_deadline())
+        if len(self._relays):
+            at = min(at, self._relays.next_deadline())
         return at
 
     def tick(self, now: float, *, drained: bool = True) -> list[Effect]:
@@ -236,10 +209,10 @@ class Core:
         effects: list[Effect] = []
         if self.watch is not None and now >= self.watch.next_deadline():
             effects += self.watch.tick(now)
-        if self._flood is not None and now >= self._flood.due_at[0]:
-            effects += self._flood_now()
-        if self._relays:
-            effects += self._tick_relays(now)
+        if (flood := self._flood.tick(now)) is not None:
+            effects += [SendPacket(m.to, (flood,)) for m in self.table.others() if not m.gone]
+        if len(self._relays):
+            effects += [self._with_news(asker, nack) for asker, nack in self._relays.tick(now)]
         if self._probe is not None and now >= self._probe.next_deadline():
             effects += self._tick_probe(self._probe, now)
         if now >= self._probe_at and self._probe is None:
@@ -311,9 +284,9 @@ class Core:
             effects = self.watch.acked(ack.seq_no, now)
             if effects is not None:
                 return effects
-        relay = self._relays.pop(ack.seq_no, None)
-        if relay is not None:
-            return [SendPacket(relay.to, (Ack(relay.seq_no),))]
+        if (relayed := self._relays.acked(ack.seq_no)) is not None:
+            asker, answer = relayed
+            return [SendPacket(asker, (answer,))]
         probe = self._probe
         if probe is None or ack.seq_no != probe.seq_no:
             return []
@@ -344,29 +317,13 @@ class Core:
         return [] if accuser is None or accuser is me else [SendPacket(accuser.to, (me.alive(),))]
 
     def _on_indirect_ping(self, ask: IndirectPing, source: Address, now: float) -> list[Effect]:
-        if len(self._relays) >= MAX_RELAYS or len(ask.target) not in (4, 16):
+        if len(ask.target) not in (4, 16):
             return []
-        me = self.table.me
-        seq_no = self._next_seq()
-        timeout = self.config.probe_timeout
-        self._relays[seq_no] = _Relay(
-            ask.seq_no,
-            _return_address(ask, source),
-            now + NACK_AFTER * timeout if ask.nack else NEVER,
-            now + timeout,
-        )
+        me, ours = self.table.me, self._next_seq()
+        if not self._relays.carry(ours, ask.seq_no, _return_address(ask, source), nack=ask.nack, now=now):
+            return []
         to = (address_text(ask.target), ask.port or me.port)
-        return [self._with_news(to, Ping(seq_no, ask.node, me.addr, me.port, me.name))]
-
-    def _tick_relays(self, now: float) -> list[Effect]:
-        effects: list[Effect] = []
-        for seq_no, relay in tuple(self._relays.items()):
-            if now >= relay.nack_at:
-                relay.nack_at = NEVER
-                effects.append(self._with_news(relay.to, Nack(relay.seq_no)))
-            if now >= relay.expires_at:
-                del self._relays[seq_no]
-        return effects
+        return [self._with_news(to, Ping(ours, ask.node, me.addr, me.port, me.name))]
 
     def _deliver(self, message: User) -> list[Effect]:
         self._ask(lambda: self._delegate.notify_message(message.payload), None)
@@ -478,20 +435,6 @@ class Core:
             octets += 45 if config.protocol_version == 1 else 29
         return octets
 
-    def _flood_now(self) -> list[Effect]:
-        flood = self._flood
-        assert flood is not None
-        del flood.due_at[0]
-        if not flood.due_at:
-            self._flood = None
-        return [SendPacket(m.to, (flood.message,)) for m in self.table.others() if not m.gone]
-
-    def _tell_everybody(self, message: Alive | Dead, now: float) -> None:
-        """Directly, and again, in the next tick; gossip carries it besides."""
-        first = max(now, self._flooded_at + FLOOD_GAP)
-        self._flooded_at = first
-        self._flood = _Flood(codec.encode(message), [first, *(first + again for again in FLOOD_AGAIN)])
-
     # --------------------------------------------------------------------------------- consequences
 
     def _follow(
@@ -508,7 +451,7 @@ class Core:
                     self.health.adjust(1)
                     self.broadcasts.queue(self.config.name, codec.encode(told.message))
                     if self.watch is not None:
-                        self._tell_everybody(told.message, now)
+                        self._flood.tell(codec.encode(told.message), now)
                 case Spread():
                     pass
                 case _:
@@ -533,7 +476,7 @@ class Core:
         effects = self._follow(consequences, now, token)
         if self.table.me.gone and consequences and self.watch is not None:
             me = self.table.me
-            self._tell_everybody(Dead(me.incarnation, me.name, me.name), now)
+            self._flood.tell(codec.encode(Dead(me.incarnation, me.name, me.name)), now)
         if not consequences or all(member.gone for member in self.table.others()):
             effects.append(BroadcastFinished(token))  # nobody to tell, or said before
         return token, effects

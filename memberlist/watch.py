@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import islice
 from typing import Final
@@ -25,18 +24,8 @@ from .entry import Entry
 from .events import Reachable, Unreachable
 from .messages import IndirectPing, Ping, State, Suspect
 from .table import Table
+from .target import Target
 
-# In units of the watch interval, counted from the first unanswered ping.
-UNEASY_AFTER: Final = 0.5
-"""Unanswered for so long (40 ms), a ping counts as missed; more follow quickly."""
-URGENT_INTERVAL: Final = 0.25
-"""Between those: independent loss must hit all of them."""
-DOUBT_AFTER: Final = 1.0
-"""Two or three are missed: others are asked."""
-ACCUSE_AFTER: Final = 2.0
-"""160 ms.  A node that stands still for 150 ms answers in time."""
-MAX_STRETCH: Final = 4.0
-"""A round trip longer than `UNEASY_AFTER` stretches all of these, at most so much."""
 SPARE: Final = 1.15
 """A member that pings us need not be pinged before its next ping should have come; this is when."""
 MAX_SPARED: Final = 4
@@ -60,51 +49,6 @@ MAX_VOTES: Final = 64
 """Accusers kept for one member."""
 MAX_UNANSWERED: Final = 64
 """Pings remembered for one target."""
-MAX_PATIENCE: Final = 8.0
-PATIENCE_HALVES_AFTER: Final = 10.0
-"""A target that refutes our accusation gets twice the doubt next time, for a while: a member that is slow
-rather than gone must not flap."""
-
-
-@dataclass(slots=True, eq=False)
-class Target:
-    """One member we watch."""
-
-    member: Entry
-    unanswered: dict[int, float] = field(default_factory=dict)
-    """Sequence numbers and when each left, oldest first; an answer settles all that are not newer."""
-    answered: bool = False
-    silent_since: float | None = None
-    """When the oldest unanswered ping left."""
-    doubted_at: float | None = None
-    judged_at: float = 0.0
-    """End of the doubt."""
-    rounds: int = 0
-    ping_at: float = 0.0
-    pinged_at: float = 0.0
-    spared: int = 0
-    accused: bool = False
-    tell_at: float = 0.0
-    told: int = 0
-    patience: float = 1.0
-    patience_at: float = 0.0
-    rtt: float = 0.0
-    rtt_deviation: float = 0.0
-
-    def sample(self, rtt: float) -> None:
-        """RFC 6298's smoothing."""
-        if not self.rtt:
-            self.rtt, self.rtt_deviation = rtt, rtt / 2
-        else:
-            self.rtt_deviation += (abs(self.rtt - rtt) - self.rtt_deviation) / 4
-            self.rtt += (rtt - self.rtt) / 8
-
-    def trust(self, now: float) -> None:
-        """It was heard.  Pings still unanswered are counted from here: they may be answered next."""
-        self.silent_since = now if self.unanswered else None
-        self.doubted_at = None
-        self.rounds = 0
-        self.accused = False
 
 
 class Watch:
@@ -152,7 +96,7 @@ class Watch:
             if target.accused:
                 at = min(at, target.tell_at)
             else:
-                at = min(at, self._urgent_at(target), self._verdict_at(target))
+                at = min(at, target.urgent_at(self._interval), target.verdict_at(self._interval))
         return at
 
     def notice(self, now: float) -> None:
@@ -174,7 +118,7 @@ class Watch:
         for target in tuple(self._targets.values()):
             silent = target.silent_since is not None
             if target.ping_at <= horizon or (
-                silent and not target.accused and now >= self._urgent_at(target)
+                silent and not target.accused and now >= target.urgent_at(self._interval)
             ):
                 effects.append(self._ping(target, now))
             if not silent:
@@ -182,7 +126,7 @@ class Watch:
             if target.accused:
                 if now >= target.tell_at:
                     effects += self._tell(target, now)
-            elif now < self._verdict_at(target):
+            elif now < target.verdict_at(self._interval):
                 continue
             elif target.doubted_at is None:
                 target.doubted_at = now
@@ -266,8 +210,7 @@ class Watch:
         target = self._targets.get(name)
         if target is not None and target.silent_since is not None:
             if target.accused:
-                target.patience = min(target.patience * 2, MAX_PATIENCE)
-                target.patience_at = now
+                target.wrongly_accused(now)
             for seq_no in tuple(target.unanswered):
                 self._forget(target, seq_no)
             target.trust(now)
@@ -276,33 +219,9 @@ class Watch:
     def delay(self, seconds: float) -> None:
         """We did not run for so long: the others' time did not pass either."""
         for target in self._targets.values():
-            target.unanswered = {seq: at + seconds for seq, at in target.unanswered.items()}
-            if target.silent_since is not None:
-                target.silent_since += seconds
-            if target.doubted_at is not None:
-                target.doubted_at += seconds
-            target.judged_at += seconds
-            target.pinged_at += seconds
-            target.tell_at += seconds
+            target.delay(seconds)
 
     # ------------------------------------------------------------------------- watching one target
-
-    def _urgent_at(self, target: Target) -> float:
-        assert target.silent_since is not None
-        uneasy_at = target.silent_since + UNEASY_AFTER * self._pace(target)
-        return max(uneasy_at, target.pinged_at + URGENT_INTERVAL * self._interval)
-
-    def _verdict_at(self, target: Target) -> float:
-        """When the next step is due: from silence to doubt, or from doubt to judgement."""
-        if target.doubted_at is not None:
-            return target.judged_at
-        assert target.silent_since is not None
-        return target.silent_since + DOUBT_AFTER * self._pace(target)
-
-    def _pace(self, target: Target) -> float:
-        """The interval, stretched where the round trip is long."""
-        expected = target.rtt + 4 * target.rtt_deviation
-        return self._interval * min(max(1.0, expected / (UNEASY_AFTER * self._interval)), MAX_STRETCH)
 
     def _ping(self, target: Target, now: float) -> SendPacket:
         member = target.member
@@ -318,8 +237,7 @@ class Watch:
 
     def _doubt(self, target: Target, now: float) -> list[Effect]:
         """Ask others to try, and at once whether those others hear us at all."""
-        self._cool(target, now)
-        length = (ACCUSE_AFTER - DOUBT_AFTER) * self._pace(target) * target.patience
+        length = target.doubt_length(self._interval, now)
         target.judged_at = now + length
         member, me = target.member, self._table.me
         self._checks = {seq: at for seq, at in self._checks.items() if now - at < 2 * length}
@@ -376,11 +294,6 @@ class Watch:
             for other in self._table.others()
             if not other.gone and other is not member
         ]
-
-    def _cool(self, target: Target, now: float) -> None:
-        while target.patience > 1 and now - target.patience_at > PATIENCE_HALVES_AFTER:
-            target.patience /= 2
-            target.patience_at += PATIENCE_HALVES_AFTER
 
     def _new_ping(self, member: Entry) -> Ping:
         me = self._table.me
