@@ -10,7 +10,8 @@ help:  ## this list
 setup:  ## install everything the other targets need (Debian packages, .venv)
 	@hack/setup.sh
 
-demo: setup  ## the failover demo on a LAN of network namespaces; ARGS="--nodes 5" passes options
+demo:  ## the failover demo on a LAN of network namespaces; ARGS="--nodes 5" passes options
+	@hack/setup.sh demo
 	@$(PY) -m crier.cli.main demo $(ARGS)
 
 test: setup  ## every test; ARGS="-k name" passes options to pytest

@@ -13,6 +13,8 @@ import trio
 from bgp_lite import sock as options
 from bgp_lite.config import PeerConfig
 from bgp_lite.core import Changed, Close, Connect, Effect, Flush, Session
+from bgp_lite.errors import Cease
+from bgp_lite.fsm import State
 from bgp_lite.prefix import Family
 
 CONNECT_TIMEOUT: Final = 10.0
@@ -23,22 +25,44 @@ LAST_WORDS: Final = 0.2
 
 
 class Driver:
-    """Runs one `Session` until cancelled.  `poke` after changing its routes."""
+    """Runs one `Session` until cancelled.  `poke` after changing its routes.
 
-    def __init__(self, session: Session, changed: Callable[[Changed], None]) -> None:
+    `changed` is called at every change of state; `synced` each time everything wanted has been written.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        changed: Callable[[Changed], None],
+        synced: Callable[[], None] = lambda: None,
+    ) -> None:
         self.session = session
-        self._changed = changed
+        self._changed, self._synced = changed, synced
         self._stream: trio.SocketStream | None = None
         self._dialling = trio.CancelScope()
         self._flush = trio.Event()
         self._rearm = trio.Event()
         self._connect = trio.Event()
+        self._closed = trio.Event()
         self._leaving = b""
         self._writing = False
 
     def poke(self) -> None:
         """Routes changed: write them at the next turn of the loop, however many changes come before it."""
         self._flush.set()
+
+    async def stop(self, cease: Cease | None, text: str = "") -> None:
+        """End the session; returns when the last words are said.  See `Session.stop`."""
+        self.perform(self.session.stop(trio.current_time(), cease, text))
+        while self._stream is not None:
+            await self._closed.wait()
+
+    def bfd_down(self) -> None:
+        """The forwarding path is gone (RFC 9384): end the session, if there is one, and try again."""
+        if self.session.state is State.IDLE:
+            return
+        self.perform(self.session.stop(trio.current_time(), Cease.BFD_DOWN))
+        self.perform(self.session.start(trio.current_time()))
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -83,9 +107,10 @@ class Driver:
         try:
             with trio.fail_after(CONNECT_TIMEOUT):
                 stream = await dial(config)
-        except trio.TooSlowError:
+        except (trio.TooSlowError, TimeoutError):
+            # The kernel drops segments with a wrong signature without a word.
             hint = "; with a password, a wrong one on either side looks like this" if config.password else ""
-            return f"no answer from {config.peer} port {config.port} in {CONNECT_TIMEOUT:g} s{hint}"
+            return f"no answer from {config.peer} port {config.port}{hint}"
         except OSError as problem:
             return f"cannot connect to {config.peer} port {config.port}: {problem.strerror or problem}"
         self._stream = stream
@@ -118,9 +143,13 @@ class Driver:
             self.perform(self.session.received(bytes(data), trio.current_time()))
 
     async def _write(self, stream: trio.SocketStream) -> str:
+        told = -1
         while True:
             data = self.session.take(trio.current_time())
             self._rearm.set()  # the send hold timer was started or stopped
+            if not data and self.session.synced and told != self.session.counters.updates_sent:
+                told = self.session.counters.updates_sent
+                self._synced()
             if not data:
                 await self._flush.wait()
                 self._flush = trio.Event()
@@ -147,6 +176,8 @@ class Driver:
                         pass
             await trio.aclose_forcefully(stream)
         self._writing = False
+        self._closed.set()
+        self._closed = trio.Event()
 
 
 async def dial(config: PeerConfig) -> trio.SocketStream:

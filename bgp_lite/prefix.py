@@ -28,6 +28,7 @@ class Family(IntEnum):
         return socket.AF_INET if self is Family.IPV4 else socket.AF_INET6
 
 
+_HOST: Final = {family: bytes((family.bits,)) for family in Family}
 UNICAST: Final = 1
 """The one SAFI we speak."""
 
@@ -54,11 +55,11 @@ def parse_prefix(text: str) -> Prefix:
         octets = socket.inet_pton(family.af, address)
     except OSError:
         raise UsageError(f"{text!r}: {address!r} is not an IP address") from None
-    length = family.bits
-    if slash:
-        if not (length_text.isascii() and length_text.isdigit()) or int(length_text) > family.bits:
-            raise UsageError(f"{text!r}: prefix length must be 0 to {family.bits}")
-        length = int(length_text)
+    if not slash:
+        return Prefix(family, _HOST[family] + octets)
+    if not (length_text.isascii() and length_text.isdigit()) or int(length_text) > family.bits:
+        raise UsageError(f"{text!r}: prefix length must be 0 to {family.bits}")
+    length = int(length_text)
     kept = (length + 7) // 8
     if int.from_bytes(octets, "big") & ((1 << (family.bits - length)) - 1):
         raise UsageError(f"{text!r}: bits are set beyond the prefix length")

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the demo and the tests need: Debian packages and the virtual environment in .venv.
 # Prints one line and exits non-zero for each thing it cannot get.  A second run takes milliseconds.
+# `hack/setup.sh demo` leaves out what only the tests need: the routers and peers they speak to.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,6 +12,9 @@ declare -A TOOLS=(
     [nft]=nftables [ip]=iproute2 [tcpdump]=tcpdump [arping]=arping [ndisc6]=ndisc6 [ping]=iputils-ping
     [kubectl]=kubernetes-client
 )
+if [ "${1:-}" != demo ]; then
+    TOOLS+=([serf]=serf [bird]=bird2 [/usr/lib/frr/bgpd]=frr [gobgpd]=gobgpd [gobgp]=gobgpd)
+fi
 
 die() { echo "setup: $*" >&2; exit 1; }
 
@@ -29,10 +33,18 @@ command -v "$PYTHON" >/dev/null || die "no $PYTHON: Crier needs Python 3.11 or n
 "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 
 if [ ${#missing[@]} -gt 0 ]; then
+    mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
     [ "$(id -u)" = 0 ] || die "these Debian packages are missing and only root can install them: ${missing[*]}"
     command -v apt-get >/dev/null || die "no apt-get here; install by hand what provides: ${missing[*]}"
     echo "setup: installing ${missing[*]}"
     log=$(mktemp)
+    # The tests start routers themselves, in namespaces of their own; none of the packages may start one here.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e $policy ]; then
+        printf '#!/bin/sh\nexit 101\n' >$policy
+        chmod +x $policy
+        trap 'rm -f $policy' EXIT
+    fi
     if ! { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
         tail -n 5 "$log" >&2; rm -f "$log"
         die "apt-get could not install: ${missing[*]}"

@@ -1,0 +1,1 @@
+"""`python -m bgp_lite`: one file a verb."""
