@@ -238,7 +238,7 @@ class Client:
 
     # -- sending
 
-    def _probe(self, now: float) -> None:
+    def _probe(self, _: float) -> None:
         for target in self.targets:
             if target.sock is not None:
                 number = target.probes.send(time.monotonic())  # this moment: earlier targets took a while
@@ -248,7 +248,7 @@ class Client:
                     target.sock.send(b"%d" % number)
                 target.probes.decide(self._drained_at)
 
-    def _ask(self, now: float) -> None:
+    def _ask(self, _: float) -> None:
         for target in self.targets:
             number = target.asks.send(time.monotonic())
             with suppress(OSError):

@@ -4,7 +4,9 @@ afterwards.
 
 from __future__ import annotations
 
+import re
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,7 +14,7 @@ from xml.etree import ElementTree
 import pytest
 
 from crier.lab.report import SCENARIOS
-from tests.e2e.lab import demo, left_of, run_demo, sweep, vips, wait_for
+from tests.e2e.lab import CRIER, PATIENCE, demo, left_of, run_demo, sweep, vips, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -91,3 +93,25 @@ def test_a_killed_demo_is_cleaned_up_by_the_next(tmp_path: Path) -> None:
         assert len(left_of(process.pid)) == 1, "nobody was there to clean up"
         sweep()
         assert left_of(process.pid) == []
+
+
+def test_a_lan_left_up_works_until_it_is_removed(tmp_path: Path) -> None:
+    with demo(tmp_path, "--nodes", "2", "--scenario", "kill", "--services", "web", "--keep") as process:
+        said, _ = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, said
+        run_id = re.findall(r"crier demo --remove ([0-9a-f]{6})", said)[-1]
+        try:
+            sweep()
+            (enter,) = re.findall(r"  (nsenter \S+-client) bash", said)
+            (kubeconfig,) = re.findall(r"export KUBECONFIG=(\S+)", said)
+            services = _output("kubectl", "--kubeconfig", kubeconfig, "get", "services", "-o", "name")
+            assert services.split() == ["service/kubernetes", "service/web"]
+            answer = _output(*enter.split(), "arping", "-c", "1", "-I", "eth0", "172.30.0.200")
+            assert "from 02:c7:1e:07:00:0" in answer
+        finally:
+            _output(CRIER, "demo", "--remove", run_id)
+        assert left_of(process.pid) == []
+
+
+def _output(*command: str | Path) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE).stdout
