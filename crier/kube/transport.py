@@ -61,9 +61,10 @@ def load_configuration() -> Configuration:
     configuration.api_key.clear()
     tried = "kubeconfig"
     try:
-        if os.environ.get("KUBECONFIG"):
-            tried = f"KUBECONFIG={os.environ['KUBECONFIG']}"
-            load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        if given := os.environ.get("KUBECONFIG"):
+            tried = f"KUBECONFIG={given}"
+            # Given by name, because the client looks at the variable only once, when it is imported.
+            load_kube_config(given, client_configuration=configuration)  # type: ignore[no-untyped-call]
         elif os.environ.get(SERVICE_HOST_ENV_NAME):
             tried = "the pod's service account"
             load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]

@@ -236,7 +236,11 @@ class _Watcher(Generic[T]):
         handle = _Handle()
         try:
             await trio.to_thread.run_sync(
-                self._pump, handle, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1)
+                self._pump,
+                handle,
+                thread_name=f"watch {self._resource.plural}",
+                abandon_on_cancel=True,
+                limiter=trio.CapacityLimiter(1),
             )
         finally:
             handle.abort()
