@@ -22,10 +22,11 @@ from crier.kube.client import Api
 from crier.kube.events import Recorder
 from crier.kube.transport import NoCluster
 from crier.kube.watch import backoff
-from crier.ops import http, logs
+from crier.ops import http, logs, scrape
 from crier.ops.http import Response
 from crier.ops.lifecycle import stop_on_signal
 from crier.ops.metrics import CONTENT_TYPE
+from crier.ops.scrape import BadTls, Tls
 from speaker import settings as speaker_settings
 from speaker.orders import BadOrder, Happened, Hello, Orders, Seeds
 from speaker.planner import documents, events
@@ -100,6 +101,7 @@ class Program:
             nursery.start_soon(self._keep_reporting)
             await nursery.start(self.sources.keep, self._api)
             nursery.start_soon(self._keep_planning)
+            nursery.start_soon(self._keep_scraped)  # last: making a certificate takes a while
 
     # ------------------------------------------------------------------------------- the reflex
 
@@ -265,6 +267,19 @@ class Program:
             "/why": lambda: Response.json(self._why()),
             "/metrics": lambda: Response(200, self.metrics.registry.render(), CONTENT_TYPE),
         }
+
+    async def _keep_scraped(self) -> None:
+        """The metrics for Prometheus, over HTTPS on every address of the node."""
+        told, failures = self._settings, 0
+        tls = Tls(told.tls_min_version, told.tls_cipher_suites, told.metrics_cert_dir, self._me)
+        metrics = {"/metrics": self._routes()["/metrics"]}
+        while True:
+            try:
+                await scrape.serve(metrics, told.port, tls, self._api)
+            except* (OSError, BadTls) as problems:
+                failures += 1
+                log.warning("metrics_not_served", port=told.port, error=problems.exceptions[0])
+            await trio.sleep(backoff(failures, random.Random()))
 
     def _ready(self) -> Response:
         if self.sources.synced:

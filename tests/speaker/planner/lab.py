@@ -38,7 +38,7 @@ def free_port() -> int:
 
 def settings(node: str = "iris1", *flags: str, port: int | None = None) -> Settings:
     return speaker_settings.parse(
-        [f"--health-probe-port={port or free_port()}", *flags],
+        [f"--health-probe-port={port or free_port()}", f"--port={free_port()}", *flags],
         {
             "METALLB_NODE_NAME": node,
             "METALLB_POD_NAME": f"speaker-{node}",

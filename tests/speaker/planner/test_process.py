@@ -21,6 +21,7 @@ from tests.speaker.planner.lab import PATIENCE, free_port
 
 ENVIRON = {
     "METALLB_NODE_NAME": "iris1",
+    "METALLB_POD_NAME": "speaker-iris1",
     "METALLB_NAMESPACE": "metallb-system",
     "METALLB_ML_BIND_ADDR": "192.0.2.1",
     "METALLB_ML_LABELS": "app=metallb",
@@ -57,7 +58,13 @@ def planner(kubeconfig: Path | None, **environ: str) -> Iterator[Planner]:
     ours.settimeout(PATIENCE)
     with ours, theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "speaker.planner", f"--health-probe-port={free_port()}"],
+            [
+                sys.executable,
+                "-m",
+                "speaker.planner",
+                f"--health-probe-port={free_port()}",
+                f"--port={free_port()}",
+            ],
             env={
                 "PATH": os.environ["PATH"],
                 "HOME": "/nonexistent",
@@ -144,7 +151,10 @@ def test_it_ends_with_its_reflex_also_when_the_api_answers_nothing(tmp_path: Pat
             {"CRIER_REFLEX_FD": ""},
             "speaker.planner: CRIER_REFLEX_FD: not set; crier-speaker starts this program\n",
         ),
-        ({"METALLB_NODE_NAME": ""}, "crier-speaker: --node-name (METALLB_NODE_NAME) is required\n"),
+        (
+            {"METALLB_NODE_NAME": ""},
+            "crier-speaker: --node-name (or METALLB_NODE_NAME): required, and not given\n",
+        ),
     ],
 )
 def test_bad_settings_are_one_line_and_status_2(environ: dict[str, str], message: str) -> None:

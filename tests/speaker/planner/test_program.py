@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,7 +13,17 @@ import trio
 from crier.kube import resources
 from crier.lab.api.faults import Order, Rule
 from speaker.orders import Orders, Vip
-from tests.speaker.planner.lab import PATIENCE, SPACE, Cluster, Speaker, open_cluster, running, soon, until
+from tests.speaker.planner.lab import (
+    PATIENCE,
+    SPACE,
+    Cluster,
+    Speaker,
+    free_port,
+    open_cluster,
+    running,
+    soon,
+    until,
+)
 
 
 @pytest.fixture
@@ -514,3 +525,27 @@ async def test_a_port_that_is_taken_stops_no_orders(cluster: Cluster) -> None:
     await cluster.make_service("web", "10.20.30.2")
     async with running(cluster) as first, running(cluster, f"--health-probe-port={first.port}") as second:
         await second.settle("10.20.30.2")
+
+
+async def test_the_metrics_are_scraped_over_https(cluster: Cluster) -> None:
+    port = free_port()
+    async with running(cluster, f"--port={port}"):
+
+        async def connect() -> trio.SocketStream | None:
+            try:
+                return await trio.open_tcp_stream("127.0.0.1", port)
+            except OSError:
+                return None
+
+        raw = await until(connect, bool)
+        assert raw is not None
+        async with raw:
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            stream = trio.SSLStream(raw, context, https_compatible=True)
+            head = b"GET /metrics HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer unknown\r\n"
+            await stream.send_all(head + b"Connection: close\r\n\r\n")
+            answer = b"".join([chunk async for chunk in stream])
+        # the API was asked, and knows no such token
+        assert answer.startswith(b"HTTP/1.1 401")
+        assert answer.endswith(b"the token is not valid\n")
