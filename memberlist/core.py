@@ -80,7 +80,8 @@ class Core:
         self._flood = Flood()
         self._probe_at = self._stagger(0 if config.observe else config.probe_interval, now)
         self._gossip_at = self._stagger(config.gossip_interval if config.gossip_nodes else 0, now)
-        self._push_pull_at = self._stagger(config.push_pull_interval, now) + config.push_pull_interval
+        # Within the first interval, where upstream lets one pass: whom the gossip of a join missed learns now.
+        self._push_pull_at = self._stagger(config.push_pull_interval, now)
         self.watch: Watch | None = None
         if config.watch:
             self.watch = Watch(
@@ -267,7 +268,7 @@ class Core:
     def _on_ping(self, ping: Ping, source: Address, now: float) -> list[Effect]:
         if ping.node not in ("", self.config.name):
             return []
-        ack = Ack(ping.seq_no, self._ask(self._delegate.ack_payload, None))
+        ack = Ack(ping.seq_no, self._ack_payload() if self._hooked else None)
         to = _return_address(ping, source)
         # A watcher pings so often that its answers would use up every piece of news on one reader.
         if self.watch is not None:
@@ -502,6 +503,10 @@ class Core:
         if meta is not None and len(meta) > MAX_META:
             raise MemberlistError(f"metadata of {len(meta)} octets, at most {MAX_META} fit")
         return meta
+
+    def _ack_payload(self) -> bytes | None:
+        # The method is looked up where a mistake in doing so is caught too.
+        return self._ask(lambda: self._delegate.ack_payload(), None)  # noqa: PLW0108
 
     def _refuse_alive(self, node: Node) -> str | None:
         if not self._hooked:

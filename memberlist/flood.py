@@ -1,4 +1,4 @@
-"""What every member is told directly, because gossip would take too long: that we live after all, or leave."""
+"""What everybody is told directly, because gossip would take too long: that we live after all, or leave."""
 
 from __future__ import annotations
 

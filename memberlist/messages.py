@@ -105,7 +105,7 @@ class Dead:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """On UDP, best effort: the raw octets after the type.  On a stream a header with the length comes first."""
+    """On UDP, best effort: raw octets after the type.  On a stream a header with the length comes first."""
 
     payload: bytes
 

@@ -330,7 +330,7 @@ def test_strangers_become_a_cluster(seed: int) -> None:
     simulation = Simulation(seed=seed, size=16, joined=False, watch=True, wire=secure_wire(label="blue"))
     for number in range(1, 16):
         simulation.at(0.05 * number, lambda n=number: simulation.join(f"n{n}", f"n{n - 1}"))  # type: ignore[misc]
-    assert simulation.run_until(lambda: agree(simulation), limit=15.0)
+    assert simulation.run_until(lambda: agree(simulation), limit=60.0)
     assert len(seen(simulation, Joined)) == 16 * 16
 
 
