@@ -16,7 +16,7 @@ from speaker.reflex.l2 import wire
 from speaker.reflex.l2.links import Excluded
 from speaker.reflex.planner import Planner
 from speaker.reflex.reflex import Reflex
-from speaker.settings import USAGE_STATUS, Settings, SettingsError, parse
+from speaker.settings import PROGRAM, USAGE_STATUS, Settings, SettingsError, parse
 
 log = logs.get(__name__)
 
@@ -112,7 +112,7 @@ def main() -> None:
 
 
 def _fail(why: str, status: int) -> None:
-    sys.stderr.write(f"crier-speaker: {why}\n")
+    sys.stderr.write(f"{PROGRAM}: {why}\n")
     sys.exit(status)
 
 

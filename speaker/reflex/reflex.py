@@ -134,6 +134,7 @@ class Reflex:
     # -------------------------------------------------------------------------------------- what to do
 
     def _perform(self, effects: Sequence[Effect]) -> None:
+        self._wake.set()  # without effects, too: something may be due sooner now
         if not effects:
             return
         for number, effect in enumerate(effects, 1):
@@ -154,7 +155,6 @@ class Reflex:
                 self.l2.flush()
         self.l2.flush()
         self.outbox.mark("vips")
-        self._wake.set()
 
     def _happened(self, what: str, subject: str, why: str) -> None:
         """Telling can wait: thousands may happen in one moment, and a log line costs what ten frames do."""

@@ -45,6 +45,7 @@ class Reflex:
         self._environ = {
             **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
             "METALLB_NODE_NAME": station.name,
+            "METALLB_POD_NAME": f"speaker-{station.name}",
             "METALLB_NAMESPACE": "metallb-system",
             "CRIER_PLANNER_COMMAND": f"{sys.executable} {Path(__file__).with_name('fake_planner.py')}"
             f" {self._orders} {self._reports}",

@@ -40,6 +40,7 @@ def told(directory: Path, *argv: str, **environ: str) -> Settings:
         argv,
         {
             "METALLB_NODE_NAME": "a",
+            "METALLB_POD_NAME": "speaker-a",
             "METALLB_NAMESPACE": "metallb-system",
             "METALLB_ML_BIND_ADDR": "10.0.0.1",
             "METALLB_ML_LABELS": "app=metallb",

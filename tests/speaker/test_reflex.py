@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -388,3 +389,54 @@ def test_a_flood_of_requests_makes_nobody_look_dead(trio_of_nodes: tuple[Station
         assert alive(node) == {"a", "b", "c"}
         assert not node.happened("member_died")
     assert not nodes["b"].happened("took_over")
+
+
+@pytest.mark.parametrize(
+    ("environ", "error"),
+    [
+        ({"METALLB_NODE_NAME": ""}, "--node-name (or METALLB_NODE_NAME): required, and not given"),
+        ({"METALLB_ML_BIND_PORT": "0"}, "METALLB_ML_BIND_PORT: 0 is not in 1..65535"),
+        (
+            {
+                "METALLB_ML_BIND_ADDR": "127.0.0.1",
+                "METALLB_ML_LABELS": "x",
+                "METALLB_ML_SECRET_KEY_PATH": "/nonexistent",
+            },
+            "--ml-secret-key-path: /nonexistent/secretkey: No such file or directory",
+        ),
+    ],
+)
+def test_bad_settings_end_it_with_one_line_and_status_2(
+    tmp_path: Path, environ: dict[str, str], error: str
+) -> None:
+    with lan(["a"]) as (a,), reflex(a, tmp_path / "a", environ=environ) as running:
+        assert running.process.wait(PATIENCE) == 2
+        last = running.log.read_text().splitlines()[-1]
+        assert last == f"crier-speaker: {error}"
+
+
+HOLD = """
+import socket, time
+held = socket.create_server(("{address}", 7946))
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_taken_gossip_port_is_waited_for_and_nothing_answered_meanwhile(tmp_path: Path) -> None:
+    """As when an update starts us before our predecessor has gone."""
+    with lan(["client", "a"]) as (client, a):
+        command = a.command(sys.executable, "-c", HOLD.format(address=a.ipv4))
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
+            try:
+                assert holder.stdout is not None
+                assert holder.stdout.readline()
+                with reflex(a, tmp_path / "a", gossip=True) as running:
+                    running.order(*vips("a"))
+                    until(lambda: "gossip_not_open" in running.log.read_text(), "it says so")
+                    assert who_has(client) == set()
+                    holder.kill()
+                    running.until_answering(V4)
+                    assert who_has(client) == {a.mac()}
+            finally:
+                holder.kill()

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speaker import settings
+from crier.ops import flags
 from speaker.settings import BgpType, LogLevel, SettingsError, parse
 
 MANIFEST: Mapping[str, str] = {
@@ -82,8 +82,10 @@ def test_tls_settings() -> None:
 
 BAD = [
     ([], {"METALLB_NODE_NAME": ""}, "--node-name"),
-    ([], {"METALLB_NODE_NAME": "Iris_1"}, "--node-name"),
-    ([], {"METALLB_NODE_NAME": "a" * 254}, "--node-name"),
+    ([], {"METALLB_NODE_NAME": "Iris_1"}, "METALLB_NODE_NAME"),
+    ([], {"METALLB_NODE_NAME": "a" * 254}, "METALLB_NODE_NAME"),
+    ([], {"METALLB_POD_NAME": ""}, "--pod-name"),
+    ([], {"METALLB_ML_BIND_ADDR": "::", "METALLB_HOST": "node"}, "METALLB_HOST"),
     ([], {"METALLB_NAMESPACE": ""}, "--namespace"),
     (["--port=0"], {}, "--port"),
     (["--port=65536"], {}, "--port"),
@@ -114,7 +116,7 @@ BAD = [
 def test_bad_settings_are_one_line_that_names_them(
     argv: list[str], environ: dict[str, str], named: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(settings, "_NAMESPACE_FILE", tmp_path / "absent")
+    monkeypatch.setattr(flags.namespace, "__defaults__", (tmp_path / "absent",))
     with pytest.raises(SettingsError) as caught:
         parse(argv, {**MANIFEST, **environ})
     text = str(caught.value)
@@ -125,7 +127,7 @@ def test_bad_settings_are_one_line_that_names_them(
 def test_the_namespace_of_the_service_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     file = tmp_path / "namespace"
     file.write_text("from-file\n")
-    monkeypatch.setattr(settings, "_NAMESPACE_FILE", file)
+    monkeypatch.setattr(flags.namespace, "__defaults__", (file,))
     assert parse([], {**MANIFEST, "METALLB_NAMESPACE": ""}).namespace == "from-file"
     assert parse([], MANIFEST).namespace == "metallb-system"
 
@@ -161,4 +163,4 @@ def test_the_program_says_so_and_ends_with_status_2() -> None:
     )
     assert ended.returncode == 2
     assert ended.stdout == ""
-    assert ended.stderr == "crier-speaker: --port: '99999' is not a number from 1 to 65535\n"
+    assert ended.stderr == "crier-speaker: --port: 99999 is not in 1..65535\n"
