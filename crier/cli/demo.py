@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-from crier.lab.cluster import Settings
+from crier.lab.cluster import Settings, check_machine
 from crier.lab.demo import USAGE_ERROR, Demo, Options, remove
 from crier.lab.errors import LabError, NotPossible
-from crier.lab.lan import MAX_NODES, MIN_NODES, check_machine
+from crier.lab.lan import MAX_NODES, MIN_NODES
 from crier.lab.report import SCENARIOS
 from crier.lab.scenarios import parse_scenarios
 from crier.lab.services import CATALOGUE, DEFAULT, parse_services

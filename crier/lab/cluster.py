@@ -16,11 +16,13 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import trio
 
-from crier.lab import netns
+from crier.lab import lan, netns
+from crier.lab.datapath import Backend, Front, render
 from crier.lab.errors import LabError
 from crier.lab.kubelet import CONTROLLER_POD, SECRET, SYSTEM, Kubelet, speaker_pod
 from crier.lab.lan import Host, Lan
@@ -30,6 +32,8 @@ from crier.lab.services import LabService
 
 API_PORT: Final = 6443
 STATUS_PORT: Final = 17472
+MACHINES_OWN: Final = Path("/etc/metallb")
+"""Settings that this machine may have as a node of a real cluster; the lab's nodes must not see them."""
 START_PATIENCE: Final = 30.0
 STATUS_PATIENCE: Final = 1.0
 MAX_STATUS: Final = 4 * 1024 * 1024
@@ -152,7 +156,7 @@ class Cluster:
             environment["METALLB_ML_BIND_PORT"] = str(self.settings.gossip_port)
         return self.processes.start(
             f"speaker-{name}",
-            [entry_point("crier-speaker")],
+            [*hiding(MACHINES_OWN), entry_point("crier-speaker")],
             namespace=host.netns,
             environment=environment,
         )
@@ -219,6 +223,21 @@ class Cluster:
             if time.monotonic() > deadline:
                 raise LabError(f"waited {START_PATIENCE:g} s for {what}")
             await trio.sleep(0.05)
+
+
+def check_machine() -> None:
+    """Raises NotPossible with the one thing that stands in the way of a cluster here."""
+    backends = [(Backend(host, 80), Backend(host + 1, 80)) for host in (lan.NETWORK4[1], lan.NETWORK6[1])]
+    fronts = [Front(pair[0].address, "tcp", 80, pair[:count]) for pair in backends for count in (0, 1, 2)]
+    lan.check_machine(render(fronts))
+
+
+def hiding(directory: Path) -> list[str]:
+    """A command prefix that shows a program an empty directory in the place of this one, if there is one."""
+    if not directory.is_dir():
+        return []
+    hide = 'mount -t tmpfs -o size=64k lab "$1" && shift && exec "$@"'
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", hide, "sh", str(directory)]
 
 
 def _fetch_status(namespace: str) -> dict[str, Any] | None:

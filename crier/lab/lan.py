@@ -21,6 +21,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from pathlib import Path
 from typing import Final
 
 from crier.lab import netns
@@ -125,8 +126,11 @@ def render_faults(silent: AbstractSet[str], lossy: Mapping[str, float]) -> str:
     )
 
 
-def check_machine() -> None:
-    """Raises NotPossible with the one thing that stands in the way of a LAN here."""
+def check_machine(*rulesets: str) -> None:
+    """Raises NotPossible with the one thing that stands in the way of a LAN here.
+
+    `rulesets` are nftables rules that have to work besides the LAN's own faults.
+    """
     if os.geteuid() != 0:
         raise NotPossible("network namespaces need root: run this as root")
     for tool, package in {
@@ -141,10 +145,13 @@ def check_machine() -> None:
         netns.run("unshare", "--net", "ip", "link", "set", "lo", "up")
     except LabError as problem:
         raise NotPossible(f"this machine lets us make no network namespaces: {problem}") from None
-    try:
-        netns.run("unshare", "--net", "nft", "-f", "-", stdin=render_faults({"probe"}, {"probe": 0.5}))
-    except LabError as problem:
-        raise NotPossible(f"nftables does not work here: {problem}") from None
+    if not Path("/proc/sys/net/ipv6").is_dir():
+        raise NotPossible("IPv6 is switched off in this kernel (ipv6.disable=1)")
+    for ruleset in (render_faults({"silent"}, {"lossy": 0.5}), *rulesets):
+        try:
+            netns.run("unshare", "--net", "nft", "-f", "-", stdin=ruleset)
+        except LabError as problem:
+            raise NotPossible(f"nftables lacks something here: {problem}") from None
 
 
 class Lan:
