@@ -20,7 +20,7 @@ import msgspec
 import trio
 
 from crier.kube.client import PAGE, Api, decode_page, page_query
-from crier.kube.errors import ApiError, Gone, StatusWire, TooManyRequests, status_error
+from crier.kube.errors import ApiError, Forbidden, Gone, StatusWire, TooManyRequests, status_error
 from crier.kube.model.errors import DecodeError
 from crier.kube.model.wire import decode_meta, object_key
 from crier.kube.resources import Resource
@@ -159,6 +159,9 @@ async def watch(
         except ApiError as problem:
             failures = failures + 1 if watcher.fruitless else 1
             wait = problem.retry_after if isinstance(problem, TooManyRequests) else 0.0
+            if isinstance(problem, Forbidden):
+                # who may list but not watch (MetalLB's rules for Pods) sees what is new by listing again
+                mirror.resource_version = ""
             log.warning(
                 "watch_failed", extra={"kind": resource.kind, "error": str(problem), "failures": failures}
             )

@@ -77,6 +77,7 @@ class Program:
         self._planner = Planner(hello.node, Rules(settings.lb_class, settings.ignore_exclude_lb))
         self._reporter = Reporter(hello.node, membership=hello.membership)
         self._recorder = Recorder(api, events.COMPONENT, host=hello.node)
+        self._quarrels = events.Quarrels()
         self.plan = Plan()
         self.orders: Orders | None = None
         """The newest orders given; None while the ones of an earlier planner are in force."""
@@ -120,7 +121,7 @@ class Program:
     def _happened(self, what: Happened) -> None:
         self.metrics.happened.add(what.what)
         log.debug("happened", what=what.what, subject=what.subject, why=what.why, at=what.at)
-        if what.what == "conflict":
+        if what.what == "conflict" and self._quarrels.lasts(what.subject, trio.current_time()):
             for key in sorted(
                 key for key, it in self._reporter.announced.items() if what.subject in it.addresses
             ):
