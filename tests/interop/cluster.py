@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import socket
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -77,15 +78,23 @@ class Cluster:
     peers: dict[str, Peer] = field(default_factory=dict)
     fields: dict[str, dict[str, Any]] = field(default_factory=dict)
     number: int = field(default_factory=lambda: next(_numbers))
+    ipv6: bool = False
+    """Members share ::1, the only such loopback address, and differ in their ports."""
 
     def free_host(self) -> str:
         """An address of the cluster's subnet that no member has."""
         return f"127.{_block}.{self.number}.{len(self.peers) + 1}"
 
+    def _free_port(self) -> int:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+            port: int = probe.getsockname()[1]
+        return port
+
     async def start(self, kind: str, name: str, *, as_name: str | None = None, **fields: Any) -> Peer:
         """Start a member of a kind ("python", "0.5.1", "0.6.0"); `as_name` is its name in the cluster."""
-        host = self.free_host()
-        peer = Peer(name, host, PORT, self.programs[kind])
+        host, port = ("::1", self._free_port()) if self.ipv6 else (self.free_host(), PORT)
+        peer = Peer(name, host, port, self.programs[kind])
         await peer.open(self.nursery)
         self.peers[name] = peer
         self.fields[name] = {**self.start_fields, **fields}
@@ -95,7 +104,7 @@ class Cluster:
             **fields.get("settings", {}),
             "Name": as_name or name,
             "BindAddr": host,
-            "BindPort": PORT,
+            "BindPort": port,
         }
         await peer.call("start", **self.fields[name])
         return peer
@@ -111,10 +120,12 @@ class Cluster:
 
 
 @asynccontextmanager
-async def open_cluster(programs: Programs, start_fields: Mapping[str, Any]) -> AsyncIterator[Cluster]:
+async def open_cluster(
+    programs: Programs, start_fields: Mapping[str, Any], *, ipv6: bool = False
+) -> AsyncIterator[Cluster]:
     """A cluster whose processes end with the block, however it is left."""
     async with trio.open_nursery() as nursery:
-        cluster = Cluster(programs, nursery, start_fields)
+        cluster = Cluster(programs, nursery, start_fields, ipv6=ipv6)
         try:
             yield cluster
         finally:

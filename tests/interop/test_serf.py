@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 import trio
 
 from tests.interop.cluster import (
@@ -21,6 +22,7 @@ from tests.interop.cluster import (
     departures,
     open_cluster,
 )
+from tests.interop.peer import PeerError
 from tests.interop.serf import Serf, open_serf
 from tests.interop.stage import Programs, Scene, Stage, scenes
 
@@ -28,6 +30,7 @@ STAY_SECONDS: Final = float(os.environ.get("CRIER_SERF_SECONDS", "15"))
 """How long; also about how many probes each way, at Serf's one a second."""
 
 SERF_VERSIONS: Final = {"DelegateProtocolMin": 2, "DelegateProtocolMax": 5, "DelegateProtocolVersion": 4}
+OTHER_VERSIONS: Final = dict.fromkeys(SERF_VERSIONS, 0)
 LAN: Final = {"ProbeInterval": "1s", "ProbeTimeout": "500ms", "GossipInterval": "200ms", "SuspicionMult": 4}
 
 TROUBLE: Final = (
@@ -45,8 +48,15 @@ async def among_agents(programs: Programs, wire: Wire) -> None:
     settings = {**LAN, **SERF_VERSIONS}
     async with open_cluster(programs, {"secret_key": wire.secret_key, "settings": settings}) as cluster:
         ours = await cluster.start("python", "ours")
+        stranger = await cluster.start("python", "speaks another language", settings=OTHER_VERSIONS)
         host = cluster.free_host()
         async with open_serf(program, "serf-agent", host, PORT, secret_key=wire.secret_key) as serf:
+            with pytest.raises(PeerError, match=r"delegate|version"):
+                await stranger.call("join", addresses=[serf.address])
+            await serf.expect("delegate protocol version (0) is incompatible", within=MESSAGE_SECONDS)
+            assert stranger.name not in await serf.members()
+            refused = len(serf.log)
+
             assert await ours.call("join", addresses=[serf.address]) == 1
             await ours.expect("join", about=serf.name, within=MESSAGE_SECONDS)
             await serf.expect("EventMemberJoin: ours", within=MESSAGE_SECONDS)
@@ -61,7 +71,7 @@ async def among_agents(programs: Programs, wire: Wire) -> None:
             assert departures(ours) == []
             assert ours.seen("suspect") == []
             assert await serf.members() == {"serf-agent": "alive", "ours": "alive"}
-            assert [line for line in serf.log if any(word in line for word in TROUBLE)] == []
+            assert [line for line in serf.log[refused:] if any(word in line for word in TROUBLE)] == []
 
             # Serf wants its own leave message too, so a farewell of memberlist alone reads as a failure.
             await ours.call("leave", timeout="5s")
