@@ -23,7 +23,7 @@ from tests.interop.cluster import (
 from tests.interop.peer import Peer
 
 COMPLAINT: Final = re.compile(
-    r"decode|[Dd]ecrypt|checksum|not supported|truncated|packet (label|with unacceptable)|too short|queue full"
+    r"decode|[Dd]ecrypt|checksum|not supported|truncated|packet (label|with unaccept)|too short|queue full"
 )
 """Words of the Go library's log lines about packets it could not read.
 
