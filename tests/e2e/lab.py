@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from crier.lab import netns, runs
+from crier.lab import runs
+from crier.lab.runs import Run
 
 CRIER = Path(sys.executable).parent / "crier"
 PATIENCE = 120.0
@@ -41,9 +42,10 @@ def demo(directory: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 def run_demo(directory: Path, *arguments: str) -> dict[str, Any]:
     """Play it to its end; the report.  Fails with everything it said when it fails."""
     with demo(directory, *arguments) as process:
+        run = run_of(process)
         said, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, said
-        assert left_of(process.pid) == []
+        assert left_of(run) == []
     document: dict[str, Any] = json.loads((directory / "report.json").read_text(encoding="utf-8"))
     assert document["problems"] == []
     return document
@@ -63,16 +65,22 @@ def wait_for(process: subprocess.Popen[str], text: str) -> None:
             said += piece
 
 
-def left_of(pid: int) -> list[str]:
-    """Runs of a demo, and namespaces without a run."""
-    owned = [run for run in runs.all_runs() if (owner := run.owner()) is not None and owner.pid == pid]
-    known = {run.id for run in runs.all_runs()}
-    stray = [
-        path.name
-        for path in (netns.DIRECTORY.iterdir() if netns.DIRECTORY.is_dir() else ())
-        if path.name.startswith("crier-") and path.name.split("-")[1] not in known
-    ]
-    return [run.id for run in owned] + stray
+def run_of(process: subprocess.Popen[str]) -> Run:
+    """The run a demo has just made for itself."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and process.poll() is None:
+        for run in runs.all_runs():
+            owner = run.owner()
+            if owner is not None and owner.pid == process.pid:
+                return run
+        time.sleep(0.02)
+    raise AssertionError("the demo never made a run")
+
+
+def left_of(run: Run) -> list[str]:
+    """Namespaces, directory and recorded processes of a run that are still there."""
+    directory = [str(run.directory)] if run.directory.exists() else []
+    return [*run.namespaces(), *directory, *map(str, run.processes())]
 
 
 def sweep() -> None:

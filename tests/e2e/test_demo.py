@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import pytest
 
 from crier.lab.report import SCENARIOS
-from tests.e2e.lab import CRIER, PATIENCE, demo, left_of, run_demo, sweep, vips, wait_for
+from tests.e2e.lab import CRIER, PATIENCE, demo, left_of, run_demo, run_of, sweep, vips, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -75,28 +75,32 @@ def test_two_nodes_another_port_and_only_ipv6(tmp_path: Path) -> None:
 @pytest.mark.parametrize("moment", ["a LAN of", "the Kubernetes API", "speakers on", "kill -9"])
 def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, moment: str) -> None:
     with demo(tmp_path, "--nodes", "2", "--scenario", "kill") as process:
+        run = run_of(process)
         wait_for(process, moment)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
         assert process.returncode == 130
-        assert left_of(process.pid) == []
+        assert left_of(run) == []
 
 
 def test_a_killed_demo_is_cleaned_up_by_the_next(tmp_path: Path) -> None:
     with demo(tmp_path, "--nodes", "2", "--scenario", "kill") as process:
+        run = run_of(process)
         wait_for(process, "steady")
-        assert len(left_of(process.pid)) == 1, "the run that lives"
+        before = left_of(run)
+        assert len(run.namespaces()) == 5
         sweep()
-        assert len(left_of(process.pid)) == 1, "a living run is not touched"
+        assert left_of(run) == before, "a living run is not touched"
         process.kill()
         process.communicate(timeout=30)
-        assert len(left_of(process.pid)) == 1, "nobody was there to clean up"
+        assert len(run.namespaces()) == 5, "nobody was there to clean up"
         sweep()
-        assert left_of(process.pid) == []
+        assert left_of(run) == []
 
 
 def test_a_lan_left_up_works_until_it_is_removed(tmp_path: Path) -> None:
     with demo(tmp_path, "--nodes", "2", "--scenario", "kill", "--services", "web", "--keep") as process:
+        run = run_of(process)
         said, _ = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, said
         run_id = re.findall(r"crier demo --remove ([0-9a-f]{6})", said)[-1]
@@ -110,7 +114,7 @@ def test_a_lan_left_up_works_until_it_is_removed(tmp_path: Path) -> None:
             assert "from 02:c7:1e:07:00:0" in answer
         finally:
             _output(CRIER, "demo", "--remove", run_id)
-        assert left_of(process.pid) == []
+        assert left_of(run) == []
 
 
 def _output(*command: str | Path) -> str:
