@@ -80,7 +80,7 @@ class Core:
         self._flood = Flood()
         self._probe_at = self._stagger(0 if config.observe else config.probe_interval, now)
         self._gossip_at = self._stagger(config.gossip_interval if config.gossip_nodes else 0, now)
-        # Within the first interval, where upstream lets one pass: whom the gossip of a join missed learns now.
+        # Within the first interval, where upstream lets one pass: whom gossip of a join missed learns now.
         self._push_pull_at = self._stagger(config.push_pull_interval, now)
         self.watch: Watch | None = None
         if config.watch:

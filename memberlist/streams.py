@@ -61,37 +61,38 @@ class Listener:
                 nursery.start_soon(self._handle, connection, peer)
 
     async def _handle(self, connection: trio.socket.SocketType, peer: object) -> None:
-        buffered = 0
-        reader = stream.Reader(self._wire, accepted=True, max_nodes=MAX_MEMBERS)
-        try:
-            with connection:
-                message = None
-                with trio.move_on_after(self._timeout):
-                    while message is None:
-                        data = await connection.recv(CHUNK)
-                        if not data:
-                            return
-                        buffered += len(data)
-                        self._buffered += len(data)
-                        if self._buffered > MAX_BUFFERED:
-                            log.warning("stream_refused", extra={"peer": peer, "why": "too much is waiting"})
-                            return
-                        message = reader.feed(data)
+        with connection:
+            try:
+                message = await self._read(connection)
                 answer = None if message is None else self._serve(message)
                 if answer is not None:
                     await self._answer(connection, answer)
+            except DecodeError as problem:
+                log.warning("stream_dropped", extra={"peer": peer, "why": str(problem)})
+            except OSError as problem:
+                log.info("stream_broken", extra={"peer": peer, "why": str(problem)})
+            finally:
+                self._active -= 1
+
+    async def _read(self, connection: trio.socket.SocketType) -> StreamMessage | None:
+        """None when there was none in time.  Raises DecodeError and OSError."""
+        buffered = 0
+        reader = stream.Reader(self._wire, accepted=True, max_nodes=MAX_MEMBERS)
+        try:
+            with trio.move_on_after(self._timeout):
+                while data := await connection.recv(CHUNK):
+                    buffered += len(data)
+                    self._buffered += len(data)
+                    if self._buffered > MAX_BUFFERED:
+                        raise DecodeError("too much is waiting on all connections together")
+                    if (message := reader.feed(data)) is not None:
+                        return message
         except stream.Refused as problem:
-            log.warning("stream_refused", extra={"peer": peer, "why": str(problem)})
-            with connection:
-                await self._answer(connection, Error(str(problem)))
-        except DecodeError as problem:
-            log.warning("stream_dropped", extra={"peer": peer, "why": str(problem)})
-        except OSError as problem:
-            log.info("stream_broken", extra={"peer": peer, "why": str(problem)})
+            await self._answer(connection, Error(str(problem)))
+            raise
         finally:
-            connection.close()
-            self._active -= 1
             self._buffered -= buffered
+        return None
 
     async def _answer(self, connection: trio.socket.SocketType, answer: StreamMessage) -> None:
         nonce = os.urandom(12)
