@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import random
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -12,15 +13,19 @@ import trio
 
 from allocator import status
 from allocator.controller import Controller
+from allocator.metrics import registry
 from allocator.report import Reporter
 from allocator.secret import ensure_secret
 from allocator.settings import PROG, Settings, parse
 from crier.kube.client import Api, NoCluster
 from crier.kube.events import Recorder
-from crier.ops import logs
+from crier.kube.watch import backoff
+from crier.ops import logs, scrape
 from crier.ops.flags import UsageError, bad_usage
-from crier.ops.http import Response, serve
+from crier.ops.http import Handler, Response, serve
 from crier.ops.lifecycle import stop_on_signal
+from crier.ops.metrics import CONTENT_TYPE
+from crier.ops.scrape import BadTls, Tls
 
 log = logs.get(__name__)
 
@@ -70,11 +75,13 @@ async def run(api: Api, settings: Settings) -> None:
             )
         )
 
-    routes = {
+    routes: dict[str, Handler] = {
         "/healthz": lambda: Response.text("ok"),
         "/readyz": lambda: Response.text("ok"),
         "/status": show_status,
     }
+    metrics = registry(controller, lambda: recorder.dropped)
+    routes["/metrics"] = lambda: Response(200, metrics.render(), CONTENT_TYPE)
     log.info("starting", version=version, namespace=settings.namespace, lb_class=settings.lb_class)
     async with trio.open_nursery() as nursery:
         await nursery.start(stop_on_signal, lambda _: nursery.cancel_scope.cancel())
@@ -86,8 +93,22 @@ async def run(api: Api, settings: Settings) -> None:
         nursery.start_soon(recorder.run)
         await nursery.start(controller.run)
         nursery.start_soon(reporter.run)
+        nursery.start_soon(keep_scraped, api, settings, routes["/metrics"])
         log.info("started", services=len(controller.services.objects), pools=len(controller.pools.objects))
     log.info("stopped")
+
+
+async def keep_scraped(api: Api, settings: Settings, show: Handler) -> None:
+    """The metrics for Prometheus over HTTPS; nothing else waits for the certificate this may need."""
+    tls = Tls(settings.tls_min_version, settings.tls_cipher_suites, settings.metrics_cert_dir, PROG)
+    failures = 0
+    while True:
+        try:
+            await scrape.serve({"/metrics": show}, settings.metrics_port, tls, api)
+        except* (OSError, BadTls) as problems:
+            failures += 1
+            log.warning("metrics_not_served", port=settings.metrics_port, error=problems.exceptions[0])
+        await trio.sleep(backoff(failures, random.Random()))
 
 
 if __name__ == "__main__":

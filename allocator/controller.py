@@ -53,6 +53,9 @@ class Controller:
         self.reconciled = Bell()
         """Rings after each turn: the ledger, the pools or the problems may be different now."""
         self.turns = 0
+        self.errors = 0
+        """Configurations rejected and writes that failed."""
+        self.writes = 0
         self._api = api
         self._recorder = recorder
         self._namespace = namespace
@@ -145,6 +148,7 @@ class Controller:
             pools = self._parse(objects, errors)
         except ConfigError as problem:
             self.problems = problem.problems
+            self.errors += 1
             log.error("config_rejected", problems=self.problems)
             return False
         self.problems = ()
@@ -197,6 +201,7 @@ class Controller:
         self._to_write.send_nowait(_Attempt(attempt.write, attempt.number + 1))
 
     def _written(self, write: Write) -> None:
+        self.writes += 1
         log.info("service_written", service=write.service, addresses=list(write.addresses), pool=write.pool)
         self.allocator.settle(write.service)
         for notice in write.notices:

@@ -29,7 +29,8 @@ class Settings:
     deployment: str
     """Owner of that secret; "": it has none."""
     tls_min_version: str
-    tls_cipher_suites: str
+    tls_cipher_suites: tuple[str, ...]
+    """Go's names; TLS 1.2 only."""
     metrics_cert_dir: str
 
 
@@ -60,6 +61,9 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     values = flags.parse(argv)
     if values["webhook_mode"] == "onlywebhook":
         raise UsageError("--webhook-mode: there is no webhook, so 'onlywebhook' would do nothing at all")
+    suites = tuple(name.strip() for name in values["tls_cipher_suites"].split(",") if name.strip())
+    if suites and values["tls_min_version"] != "VersionTLS12":
+        raise UsageError("--tls-cipher-suites: TLS 1.3 has no choice; set --tls-min-version=VersionTLS12")
     return Settings(
         namespace=flags_module.namespace(values["namespace"]),
         pod_name=values["pod_name"],
@@ -71,6 +75,6 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         ml_secret_name=values["ml_secret_name"],
         deployment=values["deployment"],
         tls_min_version=values["tls_min_version"],
-        tls_cipher_suites=values["tls_cipher_suites"],
+        tls_cipher_suites=suites,
         metrics_cert_dir=values["metrics_cert_dir"],
     )

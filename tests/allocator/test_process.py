@@ -1,0 +1,161 @@
+"""The whole program as a process: what it says, what it answers, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crier.lab.api import start_api_process
+
+PATIENCE = 30.0
+ENVIRON = {"METALLB_NAMESPACE": "metallb-system", "METALLB_POD_NAME": "controller-0"}
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class Program:
+    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+        self.process = process
+        self.port = port
+
+    def until(self, event: str, **fields: object) -> dict[str, Any]:
+        """The first log line from here on with that event and those fields."""
+        assert self.process.stdout is not None
+        for text in self.process.stdout:
+            line: dict[str, Any] = json.loads(text)
+            if line["event"] == event and fields.items() <= line.items():
+                return line
+        raise AssertionError(f"it ended without {event}")
+
+    def ask(self, path: str) -> bytes:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"http://127.0.0.1:{self.port}{path}", timeout=PATIENCE) as answer:
+            return bytes(answer.read())
+
+    def end(self, number: signal.Signals) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE)
+
+
+@contextmanager
+def program(kubeconfig: Path | None, *arguments: str, **environ: str) -> Iterator[Program]:
+    port = free_port()
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "allocator.app", f"--health-probe-port={port}"),
+            *("--health-bind-address=127.0.0.1", f"--port={free_port()}", *arguments),
+        ],
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": "/nonexistent",
+            **({"KUBECONFIG": str(kubeconfig)} if kubeconfig else {}),
+            **ENVIRON,
+            **environ,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield Program(process, port)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def kubectl(kubeconfig: Path, *arguments: str, manifest: object = None) -> str:
+    command = ["kubectl", f"--kubeconfig={kubeconfig}", *arguments, *(["-f", "-"] if manifest else [])]
+    done = subprocess.run(
+        command, input=json.dumps(manifest), capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
+    return done.stdout
+
+
+POOL = {
+    "apiVersion": "metallb.io/v1beta1",
+    "kind": "IPAddressPool",
+    "metadata": {"name": "one", "namespace": "metallb-system"},
+    "spec": {"addresses": ["192.0.2.0/30"]},
+}
+SERVICE = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "web", "namespace": "default"},
+    "spec": {"type": "LoadBalancer", "ports": [{"port": 80}]},
+}
+
+
+@pytest.mark.e2e
+def test_from_start_to_end() -> None:
+    with start_api_process("--metallb-crds") as api:
+        kubectl(api.kubeconfig, "create", "namespace", "metallb-system")
+        with program(api.kubeconfig, METALLB_ML_SECRET_NAME="memberlist") as running:
+            running.until("started")
+            assert running.ask("/healthz") == running.ask("/readyz") == b"ok"
+            kubectl(api.kubeconfig, "apply", manifest=POOL)
+            kubectl(api.kubeconfig, "apply", manifest=SERVICE)
+            running.until("service_written", service="default/web")
+            document = json.loads(running.ask("/status"))
+            assert document["synced"] is True
+            assert document["pools"] == [{"name": "one", "assigned": 1, "available": 3}]
+            assert document["services"] == [
+                {"name": "default/web", "addresses": ["192.0.2.0"], "pool": "one"}
+            ]
+            metrics = running.ask("/metrics").decode().splitlines()
+            assert 'metallb_allocator_addresses_in_use_total{pool="one"} 1' in metrics
+            assert 'metallb_allocator_addresses_total{pool="one"} 4' in metrics
+            assert 'metallb_allocator_ipv6_addresses_total{pool="one"} 0' in metrics
+            assert "metallb_k8s_client_config_loaded_bool 1" in metrics
+            assert "metallb_k8s_client_config_stale_bool 0" in metrics
+            key = kubectl(api.kubeconfig, "get", "secret", "-n", "metallb-system", "memberlist", "-o", "name")
+            assert key.strip() == "secret/memberlist"
+            assert running.end(signal.SIGTERM) == 0
+        web = json.loads(kubectl(api.kubeconfig, "get", "service", "web", "-o", "json"))
+        assert [entry["ip"] for entry in web["status"]["loadBalancer"]["ingress"]] == ["192.0.2.0"]
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_also_without_an_api(number: signal.Signals, tmp_path: Path) -> None:
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{free_port()}"}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    (tmp_path / "config").write_text(json.dumps(config))
+    with program(tmp_path / "config") as running:
+        running.until("watch_failed")
+        assert running.ask("/healthz") == b"ok"
+        assert json.loads(running.ask("/status"))["synced"] is False
+        assert running.end(number) == 0
+
+
+@pytest.mark.e2e
+def test_bad_settings_and_no_cluster() -> None:
+    with program(None, "--log-level=loud") as running:
+        _, errors = running.process.communicate(timeout=PATIENCE)
+        assert (running.process.returncode, errors.count("\n")) == (2, 1)
+        assert errors.startswith("crier-controller: --log-level: 'loud' is not one of")
+    with program(Path("/nonexistent/config")) as running:
+        _, errors = running.process.communicate(timeout=PATIENCE)
+        assert running.process.returncode == 1
+        assert errors.startswith("crier-controller: no Kubernetes API from KUBECONFIG=/nonexistent/config")
+        assert errors.count("\n") == 1
