@@ -8,13 +8,13 @@ import selectors
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from crier.lab import runs
-from crier.lab.runs import Run
+from crier.lab.runs import Run, start_time
 
 CRIER = Path(sys.executable).parent / "crier"
 PATIENCE = 120.0
@@ -77,10 +77,11 @@ def run_of(process: subprocess.Popen[str]) -> Run:
     raise AssertionError("the demo never made a run")
 
 
-def left_of(run: Run) -> list[str]:
-    """Namespaces, directory and recorded processes of a run that are still there."""
+def left_of(run: Run, processes: Mapping[int, int] | None = None) -> list[str]:
+    """Namespaces, directory and processes (id -> start time, as they once were) that are still there."""
     directory = [str(run.directory)] if run.directory.exists() else []
-    return [*run.namespaces(), *directory, *map(str, run.processes())]
+    alive = [str(pid) for pid, started in (processes or {}).items() if start_time(pid) == started]
+    return [*run.namespaces(), *directory, *alive]
 
 
 def sweep() -> None:

@@ -77,25 +77,28 @@ def test_an_interrupted_demo_leaves_nothing(tmp_path: Path, moment: str) -> None
     with demo(tmp_path, "--nodes", "2", "--scenario", "kill") as process:
         run = run_of(process)
         wait_for(process, moment)
+        processes = run.processes()
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
         assert process.returncode == 130
-        assert left_of(run) == []
+        assert left_of(run, processes) == []
 
 
 def test_a_killed_demo_is_cleaned_up_by_the_next(tmp_path: Path) -> None:
     with demo(tmp_path, "--nodes", "2", "--scenario", "kill") as process:
         run = run_of(process)
         wait_for(process, "steady")
-        before = left_of(run)
+        processes = run.processes()
+        assert len(processes) > 8, "the API, the controller, the client, and three on each node"
+        before = left_of(run, processes)
         assert len(run.namespaces()) == 5
         sweep()
-        assert left_of(run) == before, "a living run is not touched"
+        assert left_of(run, processes) == before, "a living run is not touched"
         process.kill()
         process.communicate(timeout=30)
         assert len(run.namespaces()) == 5, "nobody was there to clean up"
         sweep()
-        assert left_of(run) == []
+        assert left_of(run, processes) == []
 
 
 def test_a_lan_left_up_works_until_it_is_removed(tmp_path: Path) -> None:
