@@ -170,10 +170,10 @@ def show(event: Event, *, as_json: bool) -> None:
     extra = f" by {said['by']}" if "by" in said else ""
     if "other_addr" in said:
         extra = f" also at {said['other_addr']} port {said['other_port']}"
-    line = f"{at} {said['event']:<12}{ascii_only(said['name'])} {where}:{said['port']}"
+    line = f"{at} {said['event']:<12}{printable(said['name'])} {where}:{said['port']}"
     print(f"{line} incarnation {said['incarnation']} {said['state']}{extra}", flush=True)
 
 
-def ascii_only(text: str) -> str:
+def printable(text: str) -> str:
     """Names come from the network; none may move our cursor."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)

@@ -10,7 +10,7 @@ from typing import Any
 import trio
 
 from memberlist.addresses import resolve
-from memberlist.cli.join import ascii_only
+from memberlist.cli.join import printable
 from memberlist.cli.options import add_secrets, keyring, parse_address
 from memberlist.entry import address_text
 from memberlist.errors import ConfigError, JoinError, MemberlistError
@@ -90,5 +90,5 @@ def line(state: PushNodeState) -> str:
     said = describe(state)
     where = f"[{said['addr']}]" if ":" in said["addr"] else said["addr"]
     return (
-        f"{ascii_only(said['name'])} {where}:{said['port']} {said['state']} incarnation {said['incarnation']}"
+        f"{printable(said['name'])} {where}:{said['port']} {said['state']} incarnation {said['incarnation']}"
     )

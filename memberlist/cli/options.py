@@ -44,7 +44,8 @@ def keyring(args: argparse.Namespace) -> Keyring | None:
 def parse_address(text: str, flag: str, *, default_port: int = DEFAULT_PORT) -> Address:
     """`host:port`, `[IPv6]:port`, or either without port.  Raises ConfigError; `Config` checks the host."""
     host, colon, port = text.rpartition(":")
-    if not colon or (":" in host and not host.startswith("[")):
+    bare = ":" in host and not host.startswith("[")
+    if not colon or bare or text.endswith("]"):
         host, port = text, str(default_port)
     if not (port.isascii() and port.isdigit() and int(port) < 65536):
         raise ConfigError(f"{flag}: {text!r} has no port from 0 to 65535")

@@ -1,0 +1,161 @@
+"""`python -m memberlist join` and `members`, as processes on loopback."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memberlist import Conflict, Lagged, Node, State, UserMessage
+from memberlist.__main__ import main
+from memberlist.cli.join import describe, printable, show
+from memberlist.cli.options import parse_address
+from memberlist.errors import ConfigError
+
+PORT = 17460
+NODE = Node("n", "10.0.0.1", 7946, State.ALIVE, True, 3, b"\x01", 0.0)
+
+
+@contextlib.contextmanager
+def join(*arguments: str) -> Iterator["Process"]:
+    process = Process(*arguments)
+    try:
+        yield process
+    finally:
+        process.popen.kill()
+        process.popen.communicate()
+
+
+class Process:
+    def __init__(self, *arguments: str) -> None:
+        self.popen = subprocess.Popen(
+            [sys.executable, "-m", "memberlist", "join", "--json", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+
+    def until(self, event: str, name: str) -> dict[str, Any]:
+        """Read lines until this event of this member."""
+        assert self.popen.stdout is not None
+        for line in self.popen.stdout:
+            said: dict[str, Any] = json.loads(line)
+            if (said["event"], said.get("name")) == (event, name):
+                return said
+        raise AssertionError(f"ended without {event} of {name}: {self.popen.communicate()[1]}")
+
+
+@pytest.mark.e2e
+def test_members_meet_crash_and_leave(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    secret = tmp_path / "secretkey"
+    secret.write_bytes(b"verysecret")
+    common = ["--secret-file", str(secret), "--metallb-key", "--label", "blue"]
+    a, b, c = (f"127.0.46.{number}:{PORT}" for number in (1, 2, 3))
+    with (
+        join("--name", "a", "--bind", a, *common) as first,
+        join("--name", "b", "--bind", b, "--join", a, *common) as second,
+        join("--name", "c", "--bind", c, "--join", a, "--observe", *common) as third,
+    ):
+        said = first.until("join", "b")
+        assert (said["addr"], said["port"], said["state"], said["reachable"]) == (
+            "127.0.46.2",
+            PORT,
+            "alive",
+            True,
+        )
+        third.until("join", "b")
+        assert main(["members", a, "--json", *common]) == 0
+        listed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [node["name"] for node in listed] == ["a", "b", "c"]
+        assert main(["members", a]) == 1, "without the secret"
+        assert "memberlist members:" in capsys.readouterr().err
+        second.popen.kill()
+        assert first.until("unreachable", "b")["reachable"] is False
+        assert third.until("unreachable", "b")["reachable"] is False
+        first.popen.send_signal(signal.SIGTERM)
+        assert third.until("left", "a")["state"] == "left"
+        assert first.popen.wait(10) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["join", "--bind", "127.0.0.1:x"], "--bind: '127.0.0.1:x' has no port"),
+        (["join", "--bind", "nowhere:1"], "bind: ('nowhere', 1) is not an (IP address, port) pair"),
+        (["join", "--bind", "192.0.2.1:0"], "bind: 192.0.2.1 port 0: Cannot assign requested address"),
+        (["join", "--metallb-key"], "--metallb-key: needs --secret-file"),
+        (["join", "--secret-file", "/nonexistent"], "No such file"),
+        (["join", "--name", ""], "name: '' is not a text of 1 to 255 octets"),
+        (["members", "127.0.0.1", "--timeout", "0"], "--timeout: from 0 to 3600 seconds"),
+        (["members", "127.0.0.1:99999"], "HOST: '127.0.0.1:99999' has no port from 0 to 65535"),
+    ],
+)
+def test_wrong_arguments_are_named(
+    arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    errors = capsys.readouterr().err
+    assert why in errors
+    assert errors.count("\n") == 1
+
+
+def test_a_secret_file_that_is_no_key_is_not_repeated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = tmp_path / "key"
+    secret.write_bytes(b"hunter2")
+    assert main(["join", "--secret-file", str(secret)]) == 2
+    errors = capsys.readouterr().err
+    assert "--secret-file: neither a key" in errors
+    assert "hunter2" not in errors
+
+
+def test_nobody_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["members", "127.0.0.1:1", "--timeout", "1"]) == 1
+    assert "refused" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("10.0.0.1", ("10.0.0.1", 7946)),
+        ("10.0.0.1:0", ("10.0.0.1", 0)),
+        ("::1", ("::1", 7946)),
+        ("[::1]", ("::1", 7946)),
+        ("[::1]:80", ("::1", 80)),
+    ],
+)
+def test_addresses(text: str, address: tuple[str, int]) -> None:
+    assert parse_address(text, "--bind") == address
+
+
+def test_a_bad_port() -> None:
+    with pytest.raises(ConfigError, match="--bind"):
+        parse_address("10.0.0.1:-1", "--bind")
+
+
+def test_other_events_as_json() -> None:
+    said = describe(Conflict(NODE, "10.0.0.9", 80))
+    assert (said["event"], said["other_addr"], said["other_port"]) == ("conflict", "10.0.0.9", 80)
+    assert describe(UserMessage(b"\x01"))["payload"] == "01"
+    assert describe(Lagged(3))["count"] == 3
+
+
+def test_names_from_the_network_move_no_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printable("a\x1b[2Jb") == "a\\x1b[2Jb"
+    show(
+        Conflict(Node("\x1b[2J", "fd00::1", 1, State.ALIVE, True, 1, None, 0.0), "fd00::2", 2), as_json=False
+    )
+    show(UserMessage(b"hello"), as_json=False)
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert "conflict    \\x1b[2J [fd00::1]:1 incarnation 1 alive also at fd00::2 port 2" in printed
+    assert "user        68656c6c6f" in printed
