@@ -14,6 +14,7 @@ import trio
 from allocator.app import COMPONENT
 from allocator.controller import Controller
 from allocator.report import Reporter
+from allocator.secret import ensure_secret
 from crier.kube.client import Api
 from crier.kube.errors import Unavailable
 from crier.kube.events import Recorder
@@ -147,13 +148,17 @@ async def open_cluster(*, seed: int = 1) -> AsyncIterator[Cluster]:
 
 
 @asynccontextmanager
-async def open_controller(cluster: Cluster, *, lb_class: str = "") -> AsyncIterator[Controller]:
+async def open_controller(
+    cluster: Cluster, *, lb_class: str = "", api: Api | None = None, secret: bool = False
+) -> AsyncIterator[Controller]:
     """A controller with all its tasks, ended without ceremony as a kill would."""
-    api = Api(cluster.api.transport)
+    api = api or Api(cluster.api.transport)
     recorder = Recorder(api, COMPONENT)
     controller = Controller(api, recorder, namespace=SYSTEM, lb_class=lb_class)
     reporter = Reporter(api, controller, recorder, namespace=SYSTEM, pod_name="controller-0")
     async with trio.open_nursery() as nursery:
+        if secret:
+            nursery.start_soon(ensure_secret, api, SYSTEM, "memberlist", "controller")
         nursery.start_soon(recorder.run)
         await nursery.start(controller.run)
         nursery.start_soon(reporter.run)
