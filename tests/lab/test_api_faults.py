@@ -109,8 +109,14 @@ async def test_a_watch_that_falls_behind_is_told_in_the_stream() -> None:
 
 @pytest.mark.parametrize(
     ("status", "reason"),
-    [(409, "Conflict"), (429, "TooManyRequests"), (500, "InternalError"), (503, "ServiceUnavailable"), (504, "Timeout")],
-)  # fmt: skip
+    [
+        (409, "Conflict"),
+        (429, "TooManyRequests"),
+        (500, "InternalError"),
+        (503, "ServiceUnavailable"),
+        (504, "Timeout"),
+    ],
+)
 async def test_errors_are_statuses(status: Any, reason: str) -> None:
     async with open_api() as api:
         api.faults.set(Rule(verb="create", resource="configmaps", status=status))

@@ -24,6 +24,7 @@ from crier.lab.api.lists import Pages
 from crier.lab.api.registry import Registry, Write, scale_of
 from crier.lab.api.routes import Target, parse_target
 from crier.lab.api.selectors import field_predicate, label_predicate
+from crier.lab.api.shapes import conform
 from crier.lab.api.store import Object, Store
 from crier.lab.api.tables import table
 from crier.lab.api.watches import Selection, Watch
@@ -481,18 +482,20 @@ def _write(call: _Call, now: float, options: Mapping[str, Any] | None = None) ->
     if dry_run not in ("", "All"):
         raise bad_request(f'dryRun: Unsupported value: "{dry_run}": supported values: "All"')
     force = call.query.get("force", "").lower() in ("true", "1")
-    return Write(now, dry_run=bool(dry_run), manager=call.query.get("fieldManager", "")[:128], force=force)
+    return Write(
+        now,
+        dry_run=bool(dry_run),
+        manager=call.query.get("fieldManager", "")[:128],
+        force=force,
+        strict=call.query.get("fieldValidation") == "Strict",
+    )
 
 
 def _delete_options(call: _Call) -> Mapping[str, Any]:
     options: Any = decode(call.request.body, call.content_type) if call.request.body else {}
     if not isinstance(options, dict):
         raise bad_request("DeleteOptions is not an object")
-    dry_run = options.get("dryRun") or []
-    if not isinstance(options.get("preconditions") or {}, dict) or not isinstance(dry_run, list):
-        raise bad_request("DeleteOptions: a field has the wrong type")
-    if not all(isinstance(item, str) for item in dry_run):
-        raise bad_request("DeleteOptions: dryRun is not a list of strings")
+    options = conform("v1", "DeleteOptions", options)
     policy = options.get("propagationPolicy") or call.query.get("propagationPolicy") or None
     if policy not in (None, "Orphan", "Background", "Foreground"):
         raise bad_request(f"DeleteOptions: propagationPolicy: Unsupported value: {policy!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -78,6 +79,19 @@ class Kind:
         return f"{self.group}/{version}" if self.group else version
 
 
+_VERSION = re.compile(r"v(\d{1,9})(?:(alpha|beta)(\d{1,9}))?")
+_STABILITY: Final = {None: 0, "beta": 1, "alpha": 2}
+
+
+def version_rank(version: str) -> tuple[int, int, int, str]:
+    """Sorts v2, v1, v1beta2, v1beta1, v1alpha1 and then what is no version, as Kubernetes prefers them."""
+    found = _VERSION.fullmatch(version)
+    if found is None:
+        return 3, 0, 0, version
+    major, stability, minor = found.groups()
+    return _STABILITY[stability], -int(major), -int(minor or 0), version
+
+
 class Kinds:
     """The kinds by group, version and plural; CRDs come and go."""
 
@@ -114,6 +128,8 @@ class Kinds:
             if kind.group:
                 served = groups.setdefault(kind.group, [])
                 served.extend(version for version in kind.versions if version not in served)
+        for served in groups.values():
+            served.sort(key=version_rank)
         return groups
 
     def of(self, group: str, version: str) -> list[Kind]:

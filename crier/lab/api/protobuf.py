@@ -1,8 +1,8 @@
-"""Request bodies in Kubernetes' protobuf: what Go clients send for builtin kinds, as the JSON they stand for.
+"""Request bodies in Kubernetes' protobuf: what Go clients send for builtin kinds, as JSON.
 
-Answers are JSON always; clients that prefer protobuf say that they take JSON too.  The table of fields is
-`protobuf.json` (see `protobuf_fields`).  An envelope is the four octets `k8s\\0` and a
-`k8s.io.apimachinery.pkg.runtime.Unknown`, which names the kind and carries the object.
+Answers are JSON always; clients that prefer protobuf say that they take JSON too.  The fields are in
+`schema`.  An envelope is the four octets `k8s\\0` and a `k8s.io.apimachinery.pkg.runtime.Unknown`, which
+names the kind and carries the object.
 """
 
 from __future__ import annotations
@@ -11,54 +11,22 @@ import base64
 import functools
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from crier.lab.api.errors import bad_request
+from crier.lab.api.schema import INT_OR_STRING, MICRO_TIME, QUANTITY, RAW, STRINGS, TIME, Field, table
 
 CONTENT_TYPE: Final = "application/vnd.kubernetes.protobuf"
 MAGIC: Final = b"k8s\0"
 MAX_DEPTH: Final = 64
 
-_META: Final = "k8s.io.apimachinery.pkg.apis.meta.v1"
-_TIME: Final = f"{_META}.Time"
-_MICRO_TIME: Final = f"{_META}.MicroTime"
-_RAW: Final = frozenset({f"{_META}.FieldsV1", "k8s.io.apimachinery.pkg.runtime.RawExtension"})
-_QUANTITY: Final = "k8s.io.apimachinery.pkg.api.resource.Quantity"
-_INT_OR_STRING: Final = "k8s.io.apimachinery.pkg.util.intstr.IntOrString"
-_SCALARS: Final = frozenset({"bool", "bytes", "int32", "int64", "string"})
-
 Raw: TypeAlias = bytes | int
-
-
-class _Field(msgspec.Struct, frozen=True, array_like=True):
-    name: str
-    form: str
-    """optional, repeated or map (of strings to `type`)."""
-    type: str
-    keeps_zero: bool
-    """Whether JSON shows a zero: Go has a pointer there, or no `omitempty`."""
-    inline: bool
-    """Its fields stand among its parent's."""
-
-
-class _Table(msgspec.Struct, frozen=True):
-    kinds: dict[str, str]
-    """`apiVersion kind` to message."""
-    messages: dict[str, dict[int, _Field]]
 
 
 class _Malformed(Exception):
     pass
-
-
-@functools.cache
-def _table() -> _Table:
-    """Read when the first protobuf arrives: most runs never see one."""
-    data = (Path(__file__).with_name("protobuf.json")).read_bytes()
-    return msgspec.json.decode(data, type=_Table, strict=False)
 
 
 def decode(data: bytes) -> dict[str, Any]:
@@ -79,7 +47,7 @@ def _decode(data: bytes) -> dict[str, Any]:
     envelope = dict(_fields(data[len(MAGIC) :]))
     head = {number: _text(value) for number, value in _fields(_octets(envelope.get(1, b"")))}
     api_version, kind = head.get(1, ""), head.get(2, "")
-    message = _table().kinds.get(f"{api_version} {kind}")
+    message = table().kinds.get(f"{api_version} {kind}")
     if message is None:
         raise _Malformed(f"no kind {kind!r} of {api_version!r} is known")
     decoded = _message(message, _octets(envelope.get(2, b"")), 0)
@@ -123,10 +91,10 @@ def _message(name: str, data: bytes, depth: int) -> Any:
         raise _Malformed(f"nested deeper than {MAX_DEPTH} levels")
     if name in _SPECIAL:
         return _SPECIAL[name](data)
-    if name in _RAW:
+    if name in RAW:
         raw = b"".join(_octets(value) for number, value in _fields(data) if number == 1)
         return msgspec.json.decode(raw) if raw else None
-    known = _table().messages[name]
+    known = table().messages[name]
     made: dict[str, Any] = {}
     for number, value in _fields(data):
         field = known.get(number)
@@ -135,7 +103,7 @@ def _message(name: str, data: bytes, depth: int) -> Any:
     return made
 
 
-def _take(made: dict[str, Any], field: _Field, value: Raw, depth: int) -> None:
+def _take(made: dict[str, Any], field: Field, value: Raw, depth: int) -> None:
     if field.form == "map":
         entry = dict(_fields(_octets(value)))
         inner = _value(field.type, entry.get(2, b""), depth)
@@ -207,11 +175,10 @@ def _items(data: bytes) -> list[str]:
 
 
 _SPECIAL: Final[dict[str, Callable[[bytes], Any]]] = {
-    _TIME: _time,
-    _MICRO_TIME: functools.partial(_time, micro=True),
-    _QUANTITY: _quantity,
-    _INT_OR_STRING: _int_or_string,
-    "k8s.io.api.authentication.v1.ExtraValue": _items,
-    "k8s.io.api.authorization.v1.ExtraValue": _items,
+    TIME: _time,
+    MICRO_TIME: functools.partial(_time, micro=True),
+    QUANTITY: _quantity,
+    INT_OR_STRING: _int_or_string,
+    **dict.fromkeys(STRINGS, _items),
 }
 """Types that JSON writes in a way of their own."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -21,6 +21,7 @@ from crier.lab.api.convert import from_version, to_version
 from crier.lab.api.garbage import Garbage
 from crier.lab.api.kinds import Kind, Kinds
 from crier.lab.api.patch import json_patch, merge_patch, strategic_merge_patch
+from crier.lab.api.shapes import conform
 from crier.lab.api.store import Key, Object, Store
 
 MAX_GENERATED_NAME: Final = 58
@@ -53,6 +54,8 @@ class Write:
     """`fieldManager`."""
     force: bool = False
     """Server-side apply takes over fields of others."""
+    strict: bool = False
+    """Unknown fields are refused (`fieldValidation=Strict`)."""
 
 
 class Registry:
@@ -79,7 +82,7 @@ class Registry:
     # ------------------------------------------------------------------------------------- writing
 
     def create(self, kind: Kind, version: str, namespace: str, body: Object, write: Write) -> Object:
-        new = from_version(kind, version, check_shape(kind, version, body))
+        new = from_version(kind, version, check_shape(kind, version, body, strict=write.strict))
         return to_version(kind, version, self._insert(kind, namespace, new, write))
 
     def _insert(self, kind: Kind, namespace: str, new: Object, write: Write) -> Object:
@@ -123,7 +126,7 @@ class Registry:
         namespace, name = key
         if subresource == "scale":
             return self._write_scale(kind, key, body, write)
-        new = from_version(kind, version, check_shape(kind, version, body))
+        new = from_version(kind, version, check_shape(kind, version, body, strict=write.strict))
         metadata = new["metadata"]
         _check_namespace(kind, namespace, metadata)
         if metadata.get("name", name) != name:
@@ -170,7 +173,7 @@ class Registry:
                 'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: '
                 "is required for apply patch"
             )
-        applied = from_version(kind, version, check_shape(kind, version, body))
+        applied = from_version(kind, version, check_shape(kind, version, body, strict=write.strict))
         if applied["metadata"].get("managedFields"):
             raise errors.bad_request("metadata.managedFields must be nil")
         if applied["metadata"].setdefault("name", name) != name:
@@ -241,8 +244,11 @@ class Registry:
 
     def _write_scale(self, kind: Kind, key: Key, body: Object, write: Write) -> Object:
         old = self._existing(kind, *key)
-        replicas = (body.get("spec") or {}).get("replicas", 0) if isinstance(body, dict) else None
-        if not isinstance(replicas, int) or replicas < 0:
+        if not isinstance(body, dict):
+            raise errors.bad_request("Scale is not an object")
+        body = conform("autoscaling/v1", "Scale", body, strict=write.strict)
+        replicas = (body.get("spec") or {}).get("replicas", 0)
+        if replicas < 0:
             cause = ("FieldValueInvalid", "spec.replicas", f"Invalid value: {replicas!r}")
             raise errors.invalid("autoscaling", "Scale", key[1], cause)
         given = (body.get("metadata") or {}).get("resourceVersion") or old["metadata"]["resourceVersion"]
@@ -344,11 +350,11 @@ def timestamp(now: float) -> str:
     return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def check_shape(kind: Kind, version: str, body: Any) -> Object:
+def check_shape(kind: Kind, version: str, body: Any, *, strict: bool = False) -> Object:
     """The body as an object of this kind, with kind, apiVersion and metadata in place.
 
     Raises:
-        ApiError: 400, it is another kind, or not an object at all.
+        ApiError: 400, it is another kind, not an object at all, or a field has the wrong type.
     """
     if not isinstance(body, dict):
         raise errors.bad_request(f"the body is not an object, but {type(body).__name__}")
@@ -358,65 +364,15 @@ def check_shape(kind: Kind, version: str, body: Any) -> Object:
             f"the API version in the data ({body.get('apiVersion')}, {body.get('kind')}) does not match "
             f"the expected API version ({wanted}, {kind.kind})"
         )
-    if not isinstance(body.get("metadata") or {}, dict):
-        raise _decoding(kind, version, "metadata", "an object")
-    metadata = dict(body.get("metadata") or {})  # a patch shares what it left alone with the stored object
-    for field, check, what in _METADATA_SHAPE:
-        if metadata.get(field) is None:
-            metadata.pop(field, None)
-        elif not check(metadata[field]):
-            raise _decoding(kind, version, f"metadata.{field}", what)
-    for field in ("spec", "status"):
-        if not isinstance(body.get(field) or {}, dict):
-            raise _decoding(kind, version, field, "an object")
-    head = {"apiVersion": wanted, "kind": kind.kind, "metadata": metadata}
-    return {**head, **{key: value for key, value in body.items() if key not in head}}
-
-
-def _decoding(kind: Kind, version: str, field: str, what: str) -> errors.ApiError:
-    full = f'{kind.kind} in version "{version}"'
-    return errors.bad_request(f"{full} cannot be handled as a {kind.kind}: {field} is not {what}")
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_text_map(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
-
-
-def _is_text_list(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(text, str) for text in value)
-
-
-def _is_owner_list(value: Any) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(owner, dict)
-        and all(
-            isinstance(owner.get(field), str) and owner[field]
-            for field in ("apiVersion", "kind", "name", "uid")
-        )
-        for owner in value
-    )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-_METADATA_SHAPE: Final[tuple[tuple[str, Callable[[Any], bool], str], ...]] = (
-    *(
-        (name, _is_text, "a string")
-        for name in ("name", "generateName", "namespace", "uid", "resourceVersion")
-    ),
-    *((name, _is_text, "a string") for name in ("creationTimestamp", "deletionTimestamp", "selfLink")),
-    *((name, _is_number, "a number") for name in ("generation", "deletionGracePeriodSeconds")),
-    *((name, _is_text_map, "a map of strings") for name in ("labels", "annotations")),
-    ("finalizers", _is_text_list, "a list of strings"),
-    ("ownerReferences", _is_owner_list, "a list of references with apiVersion, kind, name and uid"),
-    ("managedFields", lambda value: isinstance(value, list), "a list"),
-)
+    made = conform(wanted, kind.kind, body, strict=strict)
+    for owner in made["metadata"].get("ownerReferences") or ():
+        for field in ("apiVersion", "kind", "name", "uid"):
+            if not owner.get(field):
+                name = made["metadata"].get("name", "")
+                text = f"Invalid value: {field} must not be empty"
+                cause = ("FieldValueInvalid", "metadata.ownerReferences", text)
+                raise errors.invalid(kind.group, kind.kind, name, cause)
+    return made
 
 
 def _check_namespace(kind: Kind, namespace: str, metadata: Object) -> None:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 import h11
@@ -27,6 +26,9 @@ MAX_HEAD: Final = 64 * 1024
 
 MAX_DISCARDED: Final = 64 * 1024 * 1024
 """Octets of a body that are read at most; a client that is cut off while it writes reads no answer."""
+
+LINGER: Final = 1.0
+"""Seconds to hear out a client whose request was cut off."""
 
 MAX_CONNECTIONS: Final = 4096
 
@@ -100,6 +102,7 @@ class Server:
             request = await connection.receive()
         except ApiError as error:
             await connection.send(refusal(error), close=True)
+            await connection.linger()
             return False
         if request is None:
             return False
@@ -200,6 +203,15 @@ class _Connection:
 
     def close(self) -> None:
         self._sock.close()
+
+    async def linger(self) -> None:
+        """Hear out a client that still writes: closing now would reset it before it has read the answer."""
+        with suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
+        with trio.move_on_after(LINGER):
+            for _ in range(MAX_DISCARDED // RECEIVE):
+                if not await self._read():
+                    break
 
     def reset(self) -> None:
         """Leave with a TCP reset.
@@ -333,14 +345,6 @@ def _request(head: h11.Request, body: bytes) -> Request:
     return Request(head.method.decode("ascii"), target, headers, body)
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """A listening socket and where it is reached."""
-
-    sock: trio.socket.SocketType
-    url: str
-
-
 @asynccontextmanager
 async def serving(server: Server, sockets: Sequence[trio.socket.SocketType]) -> AsyncIterator[None]:
     """Serve within the block."""
@@ -350,6 +354,3 @@ async def serving(server: Server, sockets: Sequence[trio.socket.SocketType]) -> 
             yield
         finally:
             nursery.cancel_scope.cancel()
-
-
-__all__ = ["Listener", "Mapping", "Server", "serving"]

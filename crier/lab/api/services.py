@@ -41,7 +41,6 @@ class Services:
         """
         spec = new["spec"] = copy.deepcopy(new.get("spec") or {})
         before = (old or {}).get("spec") or {}
-        _check_types(new, spec)
         _defaults(spec)
         if before:
             _drop_what_the_type_lost(spec, before)
@@ -201,44 +200,6 @@ class _Refused(Exception):
     def __init__(self, reason: str, field: str, text: str) -> None:
         super().__init__(text)
         self.cause = (reason, field, text)
-
-
-def _check_types(new: Object, spec: Object) -> None:
-    """What decoding into the typed Service would refuse."""
-
-    def check(condition: bool, field: str) -> None:
-        if not condition:
-            raise errors.bad_request(
-                f'Service in version "v1" cannot be handled as a Service: {field} has the wrong type'
-            )
-
-    check(isinstance(spec.get("ports") or [], list), "spec.ports")
-    for port in spec.get("ports") or ():
-        check(isinstance(port, dict), "spec.ports")
-        for field in ("port", "nodePort"):
-            value = port.get(field, 0)
-            check(isinstance(value, int) and not isinstance(value, bool), f"spec.ports.{field}")
-        check(isinstance(port.get("targetPort", 0), (int, str)), "spec.ports.targetPort")
-        for field in ("name", "protocol", "appProtocol"):
-            check(isinstance(port.get(field, ""), str), f"spec.ports.{field}")
-    for field in ("type", "clusterIP", "loadBalancerIP", "loadBalancerClass", "externalTrafficPolicy",
-                  "internalTrafficPolicy", "ipFamilyPolicy", "sessionAffinity", "externalName"):  # fmt: skip
-        if spec.get(field) is None:
-            spec.pop(field, None)
-        check(isinstance(spec.get(field, ""), str), f"spec.{field}")
-    for field in ("clusterIPs", "ipFamilies", "externalIPs", "loadBalancerSourceRanges"):
-        values = spec.get(field) or []
-        check(isinstance(values, list) and all(isinstance(value, str) for value in values), f"spec.{field}")
-    check(isinstance(spec.get("selector") or {}, dict), "spec.selector")
-    number = spec.get("healthCheckNodePort", 0)
-    check(isinstance(number, int) and not isinstance(number, bool), "spec.healthCheckNodePort")
-    balancer = (new.get("status") or {}).get("loadBalancer") or {}
-    check(isinstance(balancer, dict), "status.loadBalancer")
-    ingress = balancer.get("ingress") or []
-    check(
-        isinstance(ingress, list) and all(isinstance(entry, dict) for entry in ingress),
-        "status.loadBalancer.ingress",
-    )
 
 
 def _defaults(spec: Object) -> None:
