@@ -44,12 +44,18 @@ def _owner(base: Path, *arguments: str) -> tuple[subprocess.Popen[str], Run, lis
     return process, Run(run_id, base), [int(pid) for pid in pids]
 
 
+def _command(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text(encoding="ascii").strip()
+
+
 @pytest.mark.netns
 @pytest.mark.parametrize("tie", ["tied", "outlive"])
 def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path, tie: str) -> None:
     process, dead, pids = _owner(tmp_path, tie)
     try:
         assert len(dead.namespaces()) == 5
+        # Until the program itself runs, the kernel may not yet know that it is to die with its starter.
+        eventually(lambda: all(_command(pid) == "sleep" for pid in pids), "the programs themselves")
         process.kill()
         process.wait(timeout=5)
         if tie == "tied":
