@@ -54,6 +54,7 @@ fi
 
 echo "setup: Python packages into $VENV"
 [ -x $VENV/bin/python ] || "$PYTHON" -m venv $VENV || die "cannot make a virtual environment in $VENV"
-$VENV/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[lab,dev]' ||
+$VENV/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+    --config-settings editable_mode=compat --editable '.[lab,dev]' ||
     die "pip could not install the Python packages named in setup.cfg"
 echo "$stamp" >$VENV/.stamp
