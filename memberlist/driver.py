@@ -216,8 +216,9 @@ class Member:
         self._rearm()
 
     def _rearm(self) -> None:
+        # Later is set too: an awakening for nothing costs more.
         at = self._core.next_deadline()
-        if at < self._timer.deadline:
+        if at != self._timer.deadline:
             self._timer.deadline = at
 
     def _carry_out(self, effects: Sequence[Effect]) -> None:
