@@ -7,13 +7,12 @@ import time
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import msgspec
 import trio
 
 from allocator import status
 from allocator.bell import Bell
 from allocator.controller import Controller
-from crier.kube.client import Api, PatchType
+from crier.kube.client import Api, PatchType, decode_document
 from crier.kube.errors import AlreadyExists, ApiError, Conflict, NotFound
 from crier.kube.events import Recorder, Reference
 from crier.kube.model.errors import DecodeError
@@ -111,8 +110,7 @@ class Reporter:
             return
         try:
             raw = await self._api.get(IP_ADDRESS_POOLS, found.name, namespace=found.namespace)
-            document = msgspec.json.decode(raw)
-            document["status"] = status.counters_json(wanted)
+            document = {**decode_document(raw), "status": status.counters_json(wanted)}
             await self._api.replace(
                 IP_ADDRESS_POOLS, found.name, document, namespace=found.namespace, subresource="status"
             )

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from allocator.reconcile import Write
-from crier.kube.client import Api
+from crier.kube.client import Api, decode_document
 from crier.kube.errors import ApiError, Conflict, NotFound
 from crier.kube.model.annotations import ALLOCATED_FROM
 from crier.kube.model.errors import DecodeError
@@ -51,7 +49,7 @@ async def write_service(api: Api, write: Write) -> Done | Stale:
         answer = await api.replace(
             SERVICES,
             name,
-            _changed(msgspec.json.decode(raw), write),
+            _changed(decode_document(raw), write),
             namespace=namespace,
             subresource="status",
         )
@@ -74,12 +72,16 @@ def _decode(raw: bytes) -> Service:
 
 
 def _changed(document: dict[str, Any], write: Write) -> dict[str, Any]:
-    annotations = document["metadata"].setdefault("annotations", {})
-    if write.pool:
-        annotations[ALLOCATED_FROM] = write.pool
-    else:
-        annotations.pop(ALLOCATED_FROM, None)
-    balancer = document.setdefault("status", {}).setdefault("loadBalancer", {})
-    if tuple(entry.get("ip", "") for entry in balancer.get("ingress") or ()) != write.addresses:
-        balancer["ingress"] = [{"ip": address} for address in write.addresses]
-    return document
+    """The service with another status; all that we do not know of stays as it is."""
+    metadata, status = document["metadata"], document.get("status") or {}
+    annotations = {**(metadata.get("annotations") or {}), ALLOCATED_FROM: write.pool}
+    if not write.pool:
+        del annotations[ALLOCATED_FROM]
+    balancer = status.get("loadBalancer") or {}
+    if tuple(entry.get("ip") or "" for entry in balancer.get("ingress") or ()) != write.addresses:
+        balancer = {**balancer, "ingress": [{"ip": address} for address in write.addresses]}
+    return {
+        **document,
+        "metadata": {**metadata, "annotations": annotations},
+        "status": {**status, "loadBalancer": balancer},
+    }

@@ -65,6 +65,7 @@ class _ListWire(msgspec.Struct, frozen=True):
     items: tuple[msgspec.Raw, ...] | None = None
 
 
+_DOCUMENT: Final = msgspec.json.Decoder(dict[str, Any])
 _LIST: Final = msgspec.json.Decoder(_ListWire)
 
 
@@ -86,6 +87,14 @@ def decode_page(data: bytes) -> Page:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
         raise unavailable(f"not a list: {problem}") from None
     return Page(found.items or (), found.metadata.resource_version, found.metadata.continue_ or "")
+
+
+def decode_document(data: bytes) -> dict[str, Any]:
+    """An object whole, to be changed and sent back.  Raises `Unavailable` when it is none."""
+    try:
+        return _DOCUMENT.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
+        raise unavailable(f"not an object: {problem}") from None
 
 
 def page_query(limit: int, token: str, label_selector: str, field_selector: str) -> dict[str, str]:
