@@ -8,7 +8,7 @@ In a trio program::
 As a process, from synchronous tests::
 
     with start_api_process("--metallb-crds") as api:
-        ...  # api.url, api.kubeconfig, api.post_faults({"outage": True})
+        ...  # api.url, api.kubeconfig, api.faults({"outage": True})
 
 Alone: `python -m crier.lab.api --listen 127.0.0.1:0`.
 """

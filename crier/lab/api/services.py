@@ -189,11 +189,16 @@ class Services:
             )
 
     def _free_port(self, protocol: str, taken: set[tuple[str, int]]) -> int:
-        for _ in range(10 * len(NODE_PORTS)):
-            number = self._rng.choice(DYNAMIC_NODE_PORTS)
-            if (protocol, number) not in taken:
-                return number
-        raise _Refused("InternalError", "spec.ports", "Internal error: no node port is free")
+        """One of the dynamic band, and of the other when that is full."""
+        for band in (DYNAMIC_NODE_PORTS, range(NODE_PORTS.start, DYNAMIC_NODE_PORTS.start)):
+            offset = self._rng.randrange(len(band))
+            for step in range(len(band)):
+                number = band[(offset + step) % len(band)]
+                if (protocol, number) not in taken:
+                    return number
+        raise _Refused(
+            "InternalError", "spec.ports", "Internal error: failed to allocate a nodePort: range is full"
+        )
 
 
 class _Refused(Exception):
