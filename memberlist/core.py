@@ -200,12 +200,16 @@ class Core:
         return at
 
     def tick(self, now: float, *, drained: bool = True) -> list[Effect]:
-        """Do whatever is due.  `drained` False: answers may be waiting unread, so silence means nothing."""
+        """Do whatever is due.
+
+        `drained` False: answers may wait unread, so the watchers' time stands still.  Slow SWIM goes on:
+        a flood of UDP that lasts must not keep the dead alive, and its TCP pings pass it.
+        """
         late = now - self.next_deadline()
-        if not drained:
-            self._forgive(now - self._ticked_at)
-        elif late > LATE:
+        if drained and late > LATE:
             self._forgive(late)
+        elif not drained and self.watch is not None:
+            self.watch.delay(now - self._ticked_at)
         self._ticked_at = now
         effects: list[Effect] = []
         if self.watch is not None and now >= self.watch.next_deadline():

@@ -243,7 +243,9 @@ class Member:
         small = sum(map(len, parts)) < WORTH_COMPRESSING
         wire = self._bare if small else self._wire
         host, port = effect.to
-        if self._udp.family == socket.AF_INET6 and ":" not in host:
+        if (":" in host) != (self._udp.family == socket.AF_INET6):
+            if self._udp.family == socket.AF_INET:
+                return  # it has an IPv6 address and we have none
             host = "::ffff:" + host
         try:
             self._udp.sendto(wire.seal(parts, crc=effect.crc, nonce=nonce), (host, port))

@@ -271,8 +271,15 @@ def test_time_we_did_not_run_is_not_the_members_silence() -> None:
     run(core, now + 60.0, now + 60.3)
     assert core.table.members["x"].state is State.ALIVE
     assert core.late_count == 1
-    core.tick(core.next_deadline(), drained=False)
-    assert core.late_count == 2
+
+
+def test_in_a_flood_the_watchers_time_stands_still_and_swim_goes_on() -> None:
+    core, now = meet(make(watch=True), "x"), 0.0
+    events: list[Event] = []
+    while now < 10.0:
+        now = max(now + 0.01, core.next_deadline())
+        events += [e.event for e in core.tick(now, drained=False) if isinstance(e, Notify)]
+    assert [type(event).__name__ for event in events] == ["Suspected", "Died"]
 
 
 # ------------------------------------------------------------------------------------------ relays
