@@ -1,4 +1,4 @@
-"""A client for the lab's own Kubernetes API: plain HTTP, JSON, list and watch.
+"""A client for the lab's Kubernetes API, of either kind: HTTP or HTTPS, JSON, list and watch.
 
 The programs under test talk to the API through `crier.kube`; this is for what the lab plays itself (kubelet,
 kube-proxy, the user), where a process has to start in milliseconds.
@@ -6,11 +6,14 @@ kube-proxy, the user), where a process has to start in milliseconds.
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
+import ssl
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote, urlsplit
 
@@ -34,21 +37,45 @@ class RestError(LabError):
 class Rest:
     """One API server, e.g. `http://172.30.0.2:6443`."""
 
-    def __init__(self, server: str) -> None:
+    def __init__(self, server: str, *, tls: ssl.SSLContext | None = None, token: str = "") -> None:
         parts = urlsplit(server)
-        if parts.scheme != "http" or parts.hostname is None or parts.port is None:
-            raise LabError(f"API server {server!r}: expected http://ADDRESS:PORT")
+        scheme = "http" if tls is None else "https"
+        if parts.scheme != scheme or parts.hostname is None or parts.port is None:
+            raise LabError(f"API server {server!r}: expected {scheme}://ADDRESS:PORT")
         self._host, self._port = parts.hostname, parts.port
+        self._tls = tls
+        self._credentials = {"Authorization": f"Bearer {token}"} if token else {}
+
+    @classmethod
+    def from_kubeconfig(cls, path: Path) -> Rest:
+        """The server and the user of a kubeconfig that the lab wrote: JSON, and one of each."""
+        try:
+            config = json.loads(path.read_text(encoding="utf-8"))
+            cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+            authority = cluster.get("certificate-authority-data")
+            tls = authority and ssl.create_default_context(cadata=base64.b64decode(authority).decode())
+            return cls(cluster["server"], tls=tls or None, token=user.get("token", ""))
+        except (OSError, ValueError, KeyError, IndexError, TypeError) as problem:
+            raise LabError(f"kubeconfig {path}: {problem!r}") from None
+
+    def _connect(self, timeout: float) -> http.client.HTTPConnection:
+        if self._tls is not None:
+            return http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=self._tls)
+        return http.client.HTTPConnection(self._host, self._port, timeout=timeout)
 
     def request(self, method: str, path: str, body: Object | None = None, *, kind: str = "json") -> Object:
         """One request.  Raises RestError with the API's own message when it refuses or cannot be reached."""
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=REQUEST_TIMEOUT)
+        connection = self._connect(REQUEST_TIMEOUT)
         try:
             connection.request(
                 method,
                 path,
                 body=None if body is None else json.dumps(body),
-                headers={"Content-Type": f"application/{kind}", "Accept": "application/json"},
+                headers={
+                    "Content-Type": f"application/{kind}",
+                    "Accept": "application/json",
+                    **self._credentials,
+                },
             )
             response = connection.getresponse()
             answer = response.read()
@@ -98,10 +125,12 @@ class Rest:
         objects = {key_of(thing): thing for thing in listing["items"]}
         yield dict(objects)
         version = quote(str(listing["metadata"]["resourceVersion"]))
-        connection = http.client.HTTPConnection(self._host, self._port, timeout=WATCH_SILENCE)
+        connection = self._connect(WATCH_SILENCE)
         try:
             connection.request(
-                "GET", f"{collection}?watch=1&allowWatchBookmarks=true&resourceVersion={version}"
+                "GET",
+                f"{collection}?watch=1&allowWatchBookmarks=true&resourceVersion={version}",
+                headers=self._credentials,
             )
             response = connection.getresponse()
             if response.status != 200:
