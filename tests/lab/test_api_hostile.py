@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from crier.lab.api import Api, open_api
 from crier.lab.api.body import MAX_BODY, decode
+from crier.lab.api.calls import Request
 from crier.lab.api.cluster import Cluster, new_cluster
 from crier.lab.api.errors import ApiError
-from crier.lab.api.handler import Request, Response, WatchResponse
+from crier.lab.api.handler import Response, WatchResponse
 from tests.lab.raw_http import call, connect
 
 MAPS = "/api/v1/namespaces/default/configmaps"
@@ -79,6 +80,13 @@ async def test_a_body_that_is_too_large_is_answered() -> None:
     async with open_api() as api, connect(api.url) as connection:
         reply = await connection.call("POST", MAPS, b"x" * (MAX_BODY + 1))
         assert (reply.status, reply.json["reason"]) == (413, "RequestEntityTooLarge")
+
+
+async def test_a_head_has_no_body_even_of_a_watch() -> None:
+    async with open_api() as api:
+        answer = await send_and_read(api, f"HEAD {MAPS}?watch=1 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.endswith(b"\r\n\r\n")
 
 
 async def test_clients_that_leave_in_the_middle_are_forgotten() -> None:

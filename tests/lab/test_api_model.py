@@ -9,8 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from crier.lab.api.calls import Request
 from crier.lab.api.cluster import new_cluster
-from crier.lab.api.handler import Request, Response, WatchResponse
+from crier.lab.api.handler import Response, WatchResponse
 from crier.lab.api.watches import Watch
 
 MAPS = "/api/v1/namespaces/default/configmaps"
@@ -26,6 +27,9 @@ class Follower:
         self.selector = selector
         self.seen = {thing["metadata"]["name"]: thing for thing in listed["items"]}
         self.revision = int(listed["metadata"]["resourceVersion"])
+        """Of the last event."""
+        self.caught_up_at = self.revision
+        """Up to where everything has been looked at, selected or not."""
         self.watch = watch
 
     def catch_up(self) -> None:
@@ -133,12 +137,13 @@ class ServerAgainstModel(RuleBasedStateMachine):
     @rule(limit=st.integers(1, 3))
     def catch_up(self, limit: int) -> None:
         for follower in self.followers[:limit]:
-            if follower.revision < self.store.log("configmaps").floor:
+            if follower.caught_up_at < self.store.log("configmaps").floor:
                 assert b'"code":410' in (follower.watch.take(0.0) or b""), "who fell behind is told"
                 assert follower.watch.take(0.0) is None
                 self.followers.remove(follower)
                 continue
             follower.catch_up()
+            follower.caught_up_at = self.store.revision
             _, listed = self.ask("GET", f"{MAPS}?labelSelector={follower.selector}")
             assert follower.seen == {thing["metadata"]["name"]: thing for thing in listed["items"]}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -16,37 +16,37 @@ import msgspec
 
 from crier.lab.api import discovery, reviews
 from crier.lab.api.body import decode
+from crier.lab.api.calls import (
+    JSON,
+    Call,
+    Request,
+    parse_delete_options,
+    parse_number,
+    parse_revision,
+    parse_selection,
+    parse_verb,
+    parse_write,
+    table_wanted,
+)
 from crier.lab.api.convert import to_version
 from crier.lab.api.errors import ApiError, bad_request, method_not_allowed, no_such_path
 from crier.lab.api.faults import Faults, Verdict, parse_order
+from crier.lab.api.forms import JsonForm, TableForm
 from crier.lab.api.kinds import Kinds
 from crier.lab.api.lists import Pages
-from crier.lab.api.registry import Registry, Write, scale_of
+from crier.lab.api.registry import Registry, scale_of
 from crier.lab.api.routes import Target, parse_target
-from crier.lab.api.selectors import field_predicate, label_predicate
-from crier.lab.api.shapes import conform
 from crier.lab.api.store import Object, Store
 from crier.lab.api.tables import table
-from crier.lab.api.watches import Selection, Watch
+from crier.lab.api.watches import Watch
 
 log = logging.getLogger(__name__)
 
-JSON: Final = "application/json"
 OPENAPI_PROTOBUF: Final = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 """What kubectl asks for; the answer names itself without the `@`, which is no MIME character."""
 
 MIN_WATCH: Final = 1800.0
 """Seconds a watch without `timeoutSeconds` lasts at least; at most twice that (as the real server)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    method: str
-    target: str
-    """Path and query as they came."""
-    headers: Mapping[str, str]
-    """By lower-case name."""
-    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,23 +113,23 @@ class Handler:
         verdict = self._faults.judge(call.verb, call.resource, call.name)
         return Plan(verdict, lambda now: self._run(call, now))
 
-    def _parse(self, request: Request) -> _Call:
+    def _parse(self, request: Request) -> Call:
         try:
             url = urlsplit(request.target)
             query = {name: values[-1] for name, values in parse_qs(url.query, keep_blank_values=True).items()}
             path = "/".join(unquote(step, errors="strict") for step in url.path.split("/"))
         except (UnicodeDecodeError, ValueError):
             raise bad_request("the request line cannot be understood") from None
-        call = _Call(request, path, query, control=path.startswith("/crier-lab/"))
+        call = Call(request, path, query, control=path.startswith("/crier-lab/"))
         if call.control or path in _OPEN_PATHS:
             return call
         self._authenticate(request, call)
         if path.startswith(("/api/", "/apis/")) and not _is_discovery(path) and not reviews.is_review(path):
             call.target = parse_target(path, self._kinds)
-            call.verb = _verb(request.method, call.target, query)
+            call.verb = parse_verb(request.method, call.target, query)
         return call
 
-    def _authenticate(self, request: Request, call: _Call) -> None:
+    def _authenticate(self, request: Request, call: Call) -> None:
         if not self._tokens:
             call.user = "system:admin"
             return
@@ -139,7 +139,7 @@ class Handler:
             raise ApiError(401, "Unauthorized")
         call.user = user
 
-    def _run(self, call: _Call, now: float) -> Answer:
+    def _run(self, call: Call, now: float) -> Answer:
         try:
             return self._dispatch(call, now)
         except ApiError as error:
@@ -154,7 +154,7 @@ class Handler:
             if self.registry.garbage.pending:
                 self.registry.garbage.collect(now)
 
-    def _dispatch(self, call: _Call, now: float) -> Answer:
+    def _dispatch(self, call: Call, now: float) -> Answer:
         if call.target is not None:
             return self._resource(call, call.target, now)
         if reviews.is_review(call.path):
@@ -170,7 +170,7 @@ class Handler:
             )
         return self._document(call)
 
-    def _document(self, call: _Call) -> Response:
+    def _document(self, call: Call) -> Response:
         match [step for step in call.path.split("/") if step]:
             case ["healthz" | "readyz" | "livez", *_]:
                 return Response(200, b"ok", "text/plain; charset=utf-8")
@@ -201,7 +201,7 @@ class Handler:
                 return answer({"paths": paths})
         raise no_such_path()
 
-    def _control(self, call: _Call) -> Response:
+    def _control(self, call: Call) -> Response:
         try:
             match call.request.method, call.path:
                 case "GET", "/crier-lab/faults":
@@ -215,7 +215,7 @@ class Handler:
 
     # ---------------------------------------------------------------------------------- resources
 
-    def _resource(self, call: _Call, target: Target, now: float) -> Answer:
+    def _resource(self, call: Call, target: Target, now: float) -> Answer:
         match call.verb:
             case "get":
                 found = self.registry.get(target.kind, target.version, target.namespace, target.name)
@@ -228,13 +228,13 @@ class Handler:
                 return self._watch(call, target, now)
             case "create":
                 body = decode(call.request.body, call.content_type)
-                write = _write(call, now)
+                write = parse_write(call, now)
                 made = self.registry.create(target.kind, target.version, target.namespace, body, write)
                 return self._shown(call, target, made, now, 201)
             case "update":
                 body = decode(call.request.body, call.content_type)
                 key = (target.namespace, target.name)
-                args = (target.kind, target.version, key, target.subresource, body, _write(call, now))
+                args = (target.kind, target.version, key, target.subresource, body, parse_write(call, now))
                 return self._shown(call, target, self.registry.update(*args), now)
             case "patch":
                 return self._patch(call, target, now)
@@ -244,19 +244,25 @@ class Handler:
                 return self._delete_collection(call, target, now)
         raise method_not_allowed()
 
-    def _patch(self, call: _Call, target: Target, now: float) -> Response:
+    def _patch(self, call: Call, target: Target, now: float) -> Response:
         body = decode(call.request.body, call.content_type)
         key = (target.namespace, target.name)
         patched, is_new = self.registry.patch(
-            target.kind, target.version, key, target.subresource, call.content_type, body, _write(call, now)
+            target.kind,
+            target.version,
+            key,
+            target.subresource,
+            call.content_type,
+            body,
+            parse_write(call, now),
         )
         return self._shown(call, target, patched, now, 201 if is_new else 200)
 
-    def _delete(self, call: _Call, target: Target, now: float) -> Response:
-        options = _delete_options(call)
+    def _delete(self, call: Call, target: Target, now: float) -> Response:
+        options = parse_delete_options(call)
         key = (target.namespace, target.name)
         deleted, gone = self.registry.delete(
-            target.kind, target.version, key, options, _write(call, now, options)
+            target.kind, target.version, key, options, parse_write(call, now, options)
         )
         if not gone or target.kind.resource in _DELETE_RETURNS_OBJECT:
             return answer(deleted)
@@ -267,10 +273,10 @@ class Handler:
         success = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
         return answer({**success, "details": {name: value for name, value in details.items() if value}})
 
-    def _delete_collection(self, call: _Call, target: Target, now: float) -> Response:
-        options = _delete_options(call)
-        selection = _selection(call, target)
-        write = _write(call, now, options)
+    def _delete_collection(self, call: Call, target: Target, now: float) -> Response:
+        options = parse_delete_options(call)
+        selection = parse_selection(call, target)
+        write = parse_write(call, now, options)
         matching = [thing for thing in self._store.list(target.kind.stored_as) if selection.matches(thing)]
         deleted = []
         for thing in matching:
@@ -287,23 +293,25 @@ class Handler:
             }
         )
 
-    def _list(self, call: _Call, target: Target, now: float) -> Response:
-        limit = _number(call.query, "limit") or 0
-        revision = _revision(call.query)
+    def _list(self, call: Call, target: Target, now: float) -> Response:
+        limit = parse_number(call.query, "limit") or 0
+        revision = parse_revision(call.query)
         if revision is not None and revision > self._store.revision:
             cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
             message = f"Too large resource version: {revision}, current: {self._store.revision}"
             raise ApiError(504, message, details={"causes": [cause], "retryAfterSeconds": 1})
         if revision and call.query.get("resourceVersionMatch") == "Exact":
             self._pages.check_exact(revision)
-        page = self._pages.page(target.kind, _selection(call, target), limit, call.query.get("continue", ""))
+        page = self._pages.page(
+            target.kind, parse_selection(call, target), limit, call.query.get("continue", "")
+        )
         metadata: Object = {"resourceVersion": str(page.revision)}
         if page.following:
             metadata["continue"] = page.following
             if page.remaining is not None:
                 metadata["remainingItemCount"] = page.remaining
         items = [to_version(target.kind, target.version, thing) for thing in page.items]
-        if include := _table_wanted(call):
+        if include := table_wanted(call):
             return answer(table(target.kind, items, metadata, now=now, include=include))
         return answer(
             {
@@ -314,16 +322,16 @@ class Handler:
             }
         )
 
-    def _watch(self, call: _Call, target: Target, now: float) -> WatchResponse:
-        revision = _revision(call.query)
+    def _watch(self, call: Call, target: Target, now: float) -> WatchResponse:
+        revision = parse_revision(call.query)
         wants_initial = call.query.get("sendInitialEvents", "").lower() == "true"
-        timeout = _number(call.query, "timeoutSeconds")
-        include = _table_wanted(call)
+        timeout = parse_number(call.query, "timeoutSeconds")
+        include = table_wanted(call)
         form = TableForm(target, include) if include else JsonForm(target)
         watch = Watch(
             self._store,
             target.kind,
-            _selection(call, target),
+            parse_selection(call, target),
             form,
             version=target.version,
             revision=revision,
@@ -335,72 +343,11 @@ class Handler:
         )
         return WatchResponse(watch)
 
-    def _shown(self, call: _Call, target: Target, thing: Object, now: float, status: int = 200) -> Response:
-        if (include := _table_wanted(call)) and target.subresource != "scale":
+    def _shown(self, call: Call, target: Target, thing: Object, now: float, status: int = 200) -> Response:
+        if (include := table_wanted(call)) and target.subresource != "scale":
             metadata = {"resourceVersion": thing["metadata"].get("resourceVersion", "")}
             return answer(table(target.kind, [thing], metadata, now=now, include=include), status)
         return answer(thing, status)
-
-
-@dataclass(slots=True)
-class _Call:
-    """A request taken apart."""
-
-    request: Request
-    path: str
-    query: dict[str, str]
-    control: bool = False
-    target: Target | None = None
-    verb: str = ""
-    user: str = "system:anonymous"
-    accept: str = field(init=False)
-    content_type: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.accept = self.request.headers.get("accept", "")
-        self.content_type = self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if not self.verb:
-            self.verb = self.request.method.lower()
-
-    @property
-    def resource(self) -> str:
-        """As fault rules name it."""
-        if self.target is None:
-            return self.path
-        kind, sub = self.target.kind, self.target.subresource
-        return f"{kind.resource}/{sub}" if sub else kind.resource
-
-    @property
-    def name(self) -> str:
-        return self.target.name if self.target else ""
-
-
-@dataclass(frozen=True, slots=True)
-class JsonForm:
-    target: Target
-
-    @property
-    def name(self) -> tuple[str, ...]:
-        return ("json",)
-
-    def event(self, thing: Object, now: float, *, first: bool) -> Object:
-        del now, first
-        return to_version(self.target.kind, self.target.version, thing)
-
-
-@dataclass(frozen=True, slots=True)
-class TableForm:
-    target: Target
-    include: str
-
-    @property
-    def name(self) -> tuple[str, ...]:
-        return ("table", self.include)
-
-    def event(self, thing: Object, now: float, *, first: bool) -> Object:
-        shown = to_version(self.target.kind, self.target.version, thing)
-        metadata = {"resourceVersion": thing["metadata"]["resourceVersion"]}
-        return table(self.target.kind, [shown], metadata, now=now, include=self.include, heads=first)
 
 
 _OPEN_PATHS: Final = frozenset({"/healthz", "/readyz", "/livez", "/version"})
@@ -421,95 +368,3 @@ def refusal(error: ApiError) -> Response:
 def _is_discovery(path: str) -> bool:
     steps = [step for step in path.split("/") if step]
     return len(steps) <= (2 if steps[:1] == ["api"] else 3)
-
-
-def _verb(method: str, target: Target, query: Mapping[str, str]) -> str:
-    watch = target.watch or query.get("watch", "").lower() in ("true", "1")
-    match method, bool(target.name):
-        case "GET" | "HEAD", _ if watch and not target.subresource:
-            return "watch"
-        case "GET" | "HEAD", named:
-            return "get" if named else "list"
-        case "POST", False:
-            return "create"
-        case "PUT", True:
-            return "update"
-        case "PATCH", True:
-            return "patch"
-        case "DELETE", True if not target.subresource:
-            return "delete"
-        case "DELETE", False:
-            return "deletecollection"
-    raise method_not_allowed()
-
-
-def _selection(call: _Call, target: Target) -> Selection:
-    fields = call.query.get("fieldSelector", "")
-    if target.name:  # watching one object is watching a collection of one
-        fields = f"{fields},metadata.name={target.name}"
-    return Selection(
-        namespace=target.namespace,
-        labels=label_predicate(call.query.get("labelSelector", "")),
-        fields=field_predicate(fields, target.kind.stored_as, target.kind.selectable),
-    )
-
-
-def _number(query: Mapping[str, str], name: str) -> int | None:
-    text = query.get(name, "")
-    if not text:
-        return None
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise bad_request(f"invalid query parameter {name}: {text!r} is not a number")
-    return int(text)
-
-
-def _revision(query: Mapping[str, str]) -> int | None:
-    text = query.get("resourceVersion", "")
-    if text and (not text.isascii() or not text.isdigit() or len(text) > 18):
-        cause = {
-            "reason": "FieldValueInvalid",
-            "field": "resourceVersion",
-            "message": f'Invalid value: "{text}"',
-        }
-        raise ApiError(
-            400, f"resourceVersion: Invalid value: {text!r}: is not a number", details={"causes": [cause]}
-        )
-    return int(text) if text else None
-
-
-def _write(call: _Call, now: float, options: Mapping[str, Any] | None = None) -> Write:
-    dry_run = call.query.get("dryRun", "") or ",".join((options or {}).get("dryRun") or ())
-    if dry_run not in ("", "All"):
-        raise bad_request(f'dryRun: Unsupported value: "{dry_run}": supported values: "All"')
-    force = call.query.get("force", "").lower() in ("true", "1")
-    return Write(
-        now,
-        dry_run=bool(dry_run),
-        manager=call.query.get("fieldManager", "")[:128],
-        force=force,
-        strict=call.query.get("fieldValidation") == "Strict",
-    )
-
-
-def _delete_options(call: _Call) -> Mapping[str, Any]:
-    options: Any = decode(call.request.body, call.content_type) if call.request.body else {}
-    if not isinstance(options, dict):
-        raise bad_request("DeleteOptions is not an object")
-    options = conform("v1", "DeleteOptions", options)
-    policy = options.get("propagationPolicy") or call.query.get("propagationPolicy") or None
-    if policy not in (None, "Orphan", "Background", "Foreground"):
-        raise bad_request(f"DeleteOptions: propagationPolicy: Unsupported value: {policy!r}")
-    return {**options, "propagationPolicy": policy}
-
-
-def _table_wanted(call: _Call) -> str:
-    """Which part of the objects a Table is to carry; "" when plain JSON is wanted first."""
-    for offered in call.accept.split(","):
-        parameters = offered.replace(" ", "").split(";")
-        if parameters[0] not in (JSON, "*/*", ""):
-            continue
-        if "as=Table" in parameters:
-            include = call.query.get("includeObject", "Metadata")
-            return include if include in ("None", "Object") else "Metadata"
-        return ""
-    return ""

@@ -17,9 +17,10 @@ import h11
 import trio
 
 from crier.lab.api.body import MAX_BODY, too_large
+from crier.lab.api.calls import Request
 from crier.lab.api.errors import ApiError, bad_request
 from crier.lab.api.faults import Death, Faults
-from crier.lab.api.handler import Handler, Plan, Request, Response, WatchResponse, refusal
+from crier.lab.api.handler import Handler, Plan, Response, WatchResponse, refusal
 
 MAX_HEAD: Final = 64 * 1024
 """Octets of a request line and its headers."""
