@@ -18,6 +18,8 @@ ACCUSE_AFTER: Final = 2.0
 """160 ms.  A node that stands still for 150 ms answers in time."""
 MAX_STRETCH: Final = 4.0
 """A round trip longer than `UNEASY_AFTER` stretches all of these, at most so much."""
+WRONG_WITHIN: Final = 0.5
+"""Seconds from an accusation to a sign of life that make it wrong; later, the member was away for once."""
 MAX_PATIENCE: Final = 8.0
 PATIENCE_HALVES_AFTER: Final = 10.0
 """A target that refutes our accusation gets twice the doubt next time, for a while: a member that is slow
@@ -42,6 +44,7 @@ class Target:
     pinged_at: float = 0.0
     spared: int = 0
     accused: bool = False
+    accused_at: float = 0.0
     tell_at: float = 0.0
     told: int = 0
     patience: float = 1.0
@@ -59,6 +62,7 @@ class Target:
 
     def trust(self, now: float) -> None:
         """It was heard.  Pings still unanswered are counted from here: they may be answered next."""
+        self._learn(now)
         self.silent_since = now if self.unanswered else None
         self.doubted_at = None
         self.rounds = 0
@@ -95,9 +99,11 @@ class Target:
             self.patience_at += PATIENCE_HALVES_AFTER
         return (ACCUSE_AFTER - DOUBT_AFTER) * self._pace(interval) * self.patience
 
-    def wrongly_accused(self, now: float) -> None:
-        self.patience = min(self.patience * 2, MAX_PATIENCE)
-        self.patience_at = now
+    def _learn(self, now: float) -> None:
+        """It showed a sign of life; if we had just accused it, be slower to do so again."""
+        if self.accused and now - self.accused_at < WRONG_WITHIN:
+            self.patience = min(self.patience * 2, MAX_PATIENCE)
+            self.patience_at = now
 
     def _pace(self, interval: float) -> float:
         """The interval, stretched where the round trip is long."""

@@ -209,8 +209,6 @@ class Watch:
         self._votes.pop(name, None)
         target = self._targets.get(name)
         if target is not None and target.silent_since is not None:
-            if target.accused:
-                target.wrongly_accused(now)
             for seq_no in tuple(target.unanswered):
                 self._forget(target, seq_no)
             target.trust(now)
@@ -270,7 +268,7 @@ class Watch:
         return not any(member.reachable for member in self._table.others() if member is not target.member)
 
     def _accuse(self, target: Target, now: float) -> list[Effect]:
-        target.accused = True
+        target.accused, target.accused_at = True, now
         target.told = 0
         told = self._tell(target, now)
         return told + self._accuse_too(self._accusation(target), now)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import trio
@@ -98,15 +99,28 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _live(config: Config, seeds: list[str], as_json: bool) -> None:
+    ended = trio.Event()
+
+    def tell(event: Event) -> None:
+        try:
+            show(event, as_json=as_json)
+        except BrokenPipeError:  # nobody reads on: as good as a signal
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ended.set()
+
+    async def heed(signals: AsyncIterator[int]) -> None:
+        await anext(signals)
+        ended.set()
+
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with open_member(config) as member, trio.open_nursery() as nursery:
-            member.observe(lambda event: show(event, as_json=as_json))
+            member.observe(tell)
             for node in member.members():
-                show(Joined(node), as_json=as_json)
+                tell(Joined(node))
+            nursery.start_soon(heed, signals)
             if seeds:
                 nursery.start_soon(_join, member, seeds)
-            async for _ in signals:
-                break
+            await ended.wait()
             nursery.cancel_scope.cancel()
             with trio.CancelScope(shield=True):
                 try:

@@ -29,7 +29,10 @@ def join(*arguments: str) -> Iterator["Process"]:
         yield process
     finally:
         process.popen.kill()
-        process.popen.communicate()
+        process.popen.wait()
+        for pipe in (process.popen.stdout, process.popen.stderr):
+            assert pipe is not None
+            pipe.close()
 
 
 class Process:
@@ -83,6 +86,21 @@ def test_members_meet_crash_and_leave(tmp_path: Path, capsys: pytest.CaptureFixt
         first.popen.send_signal(signal.SIGTERM)
         assert third.until("left", "a")["state"] == "left"
         assert first.popen.wait(10) == 0
+
+
+@pytest.mark.e2e
+def test_when_nobody_reads_on_it_leaves() -> None:
+    a, b = (f"127.0.46.{number}:{PORT}" for number in (4, 5))
+    with join("--name", "a", "--bind", a) as first:
+        first.until("join", "a")
+        with join("--name", "b", "--bind", b, "--join", a) as second:
+            second.until("join", "a")
+            first.until("join", "b")
+            assert second.popen.stdout is not None
+            second.popen.stdout.close()
+            with join("--name", "c", "--bind", f"127.0.46.6:{PORT}", "--join", a):  # something to print
+                assert first.until("left", "b")["state"] == "left"
+            assert second.popen.wait(10) == 0
 
 
 @pytest.mark.parametrize(

@@ -326,6 +326,23 @@ def test_a_restarted_member_is_taken_back(seed: int, away: float) -> None:
 
 
 @seeds
+def test_one_that_crashes_again_and_again_is_noticed_as_fast_each_time(seed: int) -> None:
+    simulation = cluster(seed, 3)
+    for _ in range(5):
+        simulation.log.clear()
+        at = simulation.now
+        simulation.crash("n2")
+        simulation.run(1.0)
+        unreachable = seen(simulation, Unreachable)
+        assert set(unreachable) == {("n0", "n2"), ("n1", "n2")}
+        assert max(unreachable.values()) - at < 0.08 * 3.15 + 0.005
+        simulation.start("n2")
+        simulation.join("n2", "n0")
+        assert simulation.run_until(lambda: agree(simulation), limit=5.0)
+        simulation.run(0.5)
+
+
+@seeds
 def test_strangers_become_a_cluster(seed: int) -> None:
     simulation = Simulation(seed=seed, size=16, joined=False, watch=True, wire=secure_wire(label="blue"))
     for number in range(1, 16):
@@ -348,8 +365,10 @@ def test_metadata_reaches_everybody(seed: int) -> None:
     metas["n0"].meta = b"new"
     host = simulation.hosts["n0"]
     simulation._perform(host, host.core.update(simulation.now + host.clock)[1])
-    simulation.run(5.0)
-    assert all(simulation.view(who)["n0"].meta == b"new" for who in simulation.running)
+    # By gossip within a second; whom that misses learns by push/pull.
+    assert simulation.run_until(
+        lambda: all(simulation.view(who)["n0"].meta == b"new" for who in simulation.running), limit=60.0
+    )
 
 
 @seeds

@@ -219,9 +219,13 @@ def test_patience_grows_with_each_wrong_accusation_and_wears_off() -> None:
     one = target()
     lengths = []
     for _ in range(5):
-        one.wrongly_accused(100.0)
+        one.accused, one.accused_at = True, 99.8
+        one.trust(100.0)
         lengths.append(one.doubt_length(0.08, 100.0) / 0.08)
     assert lengths == pytest.approx([2, 4, 8, 8, 8])
+    one.accused, one.accused_at = True, 99.0
+    one.trust(100.0)
+    assert one.doubt_length(0.08, 110.0) == pytest.approx(0.64), "it was away and came back: we were right"
     assert one.doubt_length(0.08, 121.0) == pytest.approx(0.16)
     assert one.doubt_length(0.08, 500.0) == pytest.approx(0.08)
 
