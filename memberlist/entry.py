@@ -46,8 +46,8 @@ class Entry:
     suspicion: Suspicion | None = None
     unreachable: bool = False
     """The watchers' verdict; `Node.reachable` joins it with `state`."""
-    conflict_at: float = -1e18
-    """When a name conflict was last reported."""
+    conflict: tuple[bytes, int, float] = (b"", 0, 0.0)
+    """The address and port of the last conflict about the name, and when it was reported."""
     news_at: float = -1e18
     """When news was last put into an answer to it."""
     to: Address = field(init=False)

@@ -21,7 +21,7 @@ from .suspicion import Suspicion
 
 MAX_INCARNATION: Final = 2**32 - 1
 CONFLICT_INTERVAL: Final = 1.0
-"""Seconds between two reports of one name's conflict; gossip repeats it with every push/pull."""
+"""Seconds between two reports of the same conflict; gossip repeats it with every push/pull."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +325,8 @@ def _member(message: Alive, now: float) -> Entry:
 
 
 def _conflict(member: Entry, message: Alive, now: float) -> list[Consequence]:
-    if now - member.conflict_at < CONFLICT_INTERVAL:
+    addr, port, at = member.conflict
+    if (addr, port) == (message.addr, message.port) and now - at < CONFLICT_INTERVAL:
         return []
-    member.conflict_at = now
+    member.conflict = (message.addr, message.port, now)
     return [Conflict(member.node(), address_text(message.addr), message.port)]

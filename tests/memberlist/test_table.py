@@ -125,7 +125,8 @@ def test_another_address_is_a_conflict_while_the_owner_lives() -> None:
     )
     assert table.members["x"].incarnation == 1
     assert table.alive(alive(9, addr=bytes((10, 0, 0, 3))), 1.5) == [], "reported once a second"
-    assert table.alive(alive(9, addr=bytes((10, 0, 0, 3))), 2.5) != []
+    assert table.alive(alive(9, addr=bytes((10, 0, 0, 4))), 1.6) != [], "a third claims it: news"
+    assert table.alive(alive(9, addr=bytes((10, 0, 0, 4))), 2.7) != []
 
 
 def test_our_own_name_elsewhere_is_a_conflict() -> None:
