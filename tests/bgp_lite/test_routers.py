@@ -127,8 +127,8 @@ def test_a_frozen_router_is_left_within_the_hold_time(lan: Rig) -> None:
     announcer = Announcer(lan, us, "--peer", "10.9.0.3", "--source", "10.9.0.2", "--hold", "3")
     announcer.wait_up()
     frr.processes["bgpd"].send_signal(signal.SIGSTOP)
-    eventually(lambda: announcer.states().count("ACTIVE"), within=6)
-    assert "hold timer expired" in [e.get("why") for e in announcer.events]
+    eventually(lambda: "hold timer expired" in [e.get("why") for e in announcer.events])
+    assert "ACTIVE" in announcer.states()
 
 
 def test_route_refresh(lan: Rig) -> None:
