@@ -57,6 +57,16 @@ def _row(kind: Kind, thing: Object, now: float, include: str) -> Object:
     return row
 
 
+_COUNTS: Final = frozenset(
+    {
+        *(".spec.replicas", ".status.replicas", ".status.readyReplicas", ".status.updatedReplicas"),
+        *(".status.availableReplicas", ".status.desiredNumberScheduled", ".status.currentNumberScheduled"),
+        *(".status.numberReady", ".status.updatedNumberScheduled", ".status.numberAvailable"),
+    }
+)
+"""Numbers that Go leaves out of the JSON when they are 0."""
+
+
 def _cell(column: Column, thing: Object, now: float) -> Any:
     if column.path.startswith("="):
         try:
@@ -64,6 +74,8 @@ def _cell(column: Column, thing: Object, now: float) -> Any:
         except (AttributeError, KeyError, TypeError, ValueError):
             return "<unknown>"  # most kinds are stored as they come: a field may have any shape
     found = json_path(thing, column.path)
+    if not found and column.path in _COUNTS:
+        return 0
     if not found:
         return None if column.type in ("integer", "number", "boolean") else ""
     value = found[0]
@@ -252,19 +264,19 @@ def _deployment_ready(thing: Object, now: float) -> str:
     return f"{status.get('readyReplicas', 0)}/{(thing.get('spec') or {}).get('replicas', 0)}"
 
 
-def _data_count(thing: Object, now: float) -> str:
+def _data_count(thing: Object, now: float) -> int:
     del now
-    return str(len(thing.get("data") or {}) + len(thing.get("binaryData") or {}))
+    return len(thing.get("data") or {}) + len(thing.get("binaryData") or {})
 
 
-def _secrets_count(thing: Object, now: float) -> str:
+def _secrets_count(thing: Object, now: float) -> int:
     del now
-    return str(len(thing.get("secrets") or ()))
+    return len(thing.get("secrets") or ())
 
 
-def _webhooks_count(thing: Object, now: float) -> str:
+def _webhooks_count(thing: Object, now: float) -> int:
     del now
-    return str(len(thing.get("webhooks") or ()))
+    return len(thing.get("webhooks") or ())
 
 
 def _role_ref(thing: Object, now: float) -> str:
@@ -315,7 +327,7 @@ def _event_object(thing: Object, now: float) -> str:
     return f"{str(involved.get('kind', '')).lower()}/{involved.get('name', '')}"
 
 
-_FUNCTIONS: Final[Mapping[str, Callable[[Object, float], str]]] = {
+_FUNCTIONS: Final[Mapping[str, Callable[[Object, float], str | int]]] = {
     "age": _age,
     "data_count": _data_count,
     "deployment_ready": _deployment_ready,
