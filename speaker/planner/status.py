@@ -24,8 +24,9 @@ from speaker.settings import Settings
 
 log = logs.get(__name__)
 
-ECHO_TIMEOUT: Final = 10.0
-"""Seconds after which we no longer expect to see our own write come back in a watch."""
+ECHO_TIMEOUT: Final = 5.0
+"""Seconds after which we no longer expect to see our own write come back in a watch: what we made may have
+been deleted by another before we looked."""
 LOST_RACE_PAUSE: Final = 0.2
 """Seconds until we look again after somebody was faster; most times the watch wakes us before."""
 
@@ -106,7 +107,7 @@ class L2StatusWriter(Writer):
                 continue
             if not await self._perform(action, wanted):
                 look_again = min(look_again, trio.current_time() + LOST_RACE_PAUSE)
-        return look_again
+        return min(look_again, self._echoes.next_expiry())
 
     async def _perform(self, action: Create | Amend | Delete, wanted: Mapping[str, tuple[str, ...]]) -> bool:
         """False when somebody else changed the object first, so that it has to be looked at again."""
@@ -164,6 +165,9 @@ class _Echoes:
     ) -> None:
         """`before` is what the mirror shows now; as long as it shows that, `after` is the truth."""
         self._written[key] = (before, after, now + ECHO_TIMEOUT)
+
+    def next_expiry(self) -> float:
+        return min((until for _, _, until in self._written.values()), default=float("inf"))
 
     def over(self, mirror: Mapping[str, ServiceL2Status], now: float) -> dict[str, ServiceL2Status]:
         found = dict(mirror)
