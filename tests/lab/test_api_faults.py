@@ -144,7 +144,8 @@ async def test_a_rule_may_lose_the_answer_only() -> None:
 
 async def test_rules_match_verb_and_resource() -> None:
     async with open_api(metallb_crds=True) as api:
-        await call(api.url, "POST", POOLS, config_map("p"))
+        head = {"apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool"}
+        assert (await call(api.url, "POST", POOLS, {**head, **config_map("p")})).status == 201
         api.faults.set(
             Rule(verb="patch", resource="ipaddresspools.metallb.io/status", status=500),
             Rule(verb="watch", resource="configmaps", status=500),

@@ -229,7 +229,12 @@ TEMPLATES: dict[str, dict[str, Any]] = {
     "namespaces": {"spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}},
     "customresourcedefinitions": CRD,
     "deployments": WORKLOAD,
-    "ipaddresspools": {"spec": {"addresses": ["192.0.2.0/24"]}, "status": {"conditions": CONDITIONS}},
+    "ipaddresspools": {
+        "apiVersion": "metallb.io/v1beta1",
+        "kind": "IPAddressPool",
+        "spec": {"addresses": ["192.0.2.0/24"]},
+        "status": {"conditions": CONDITIONS},
+    },
     "endpointslices": {
         "addressType": "IPv4",
         "endpoints": [{"addresses": ["192.0.2.1"], "conditions": {"ready": True}}],
