@@ -41,12 +41,22 @@ STOP_PATIENCE: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
+class Programs:
+    """Command lines of a controller and a speaker that take MetalLB's environment."""
+
+    controller: tuple[str, ...]
+    speaker: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     nodes: int
     services: tuple[LabService, ...]
     gossip_port: int | None = None
     """None leaves memberlist's own, 7946."""
     keep: bool = False
+    programs: Programs | None = None
+    """None runs ours."""
 
 
 class Cluster:
@@ -55,6 +65,7 @@ class Cluster:
     def __init__(self, run: Run, settings: Settings) -> None:
         self.run = run
         self.settings = settings
+        self._programs = settings.programs or our_programs()
         self.lan = Lan(run, settings.nodes)
         self.processes = Processes(run, outlive_us=settings.keep)
         self.server = f"http://{self.lan.control_plane.ipv4}:{API_PORT}"
@@ -117,7 +128,7 @@ class Cluster:
         await trio.to_thread.run_sync(self.kubelet.run_pod, CONTROLLER_POD, "controller", host)
         self.processes.start(
             "controller",
-            [entry_point("crier-controller")],
+            self._programs.controller,
             namespace=host.netns,
             environment={
                 "KUBECONFIG": str(self._node_kubeconfig),
@@ -156,7 +167,7 @@ class Cluster:
             environment["METALLB_ML_BIND_PORT"] = str(self.settings.gossip_port)
         return self.processes.start(
             f"speaker-{name}",
-            [*hiding(MACHINES_OWN), entry_point("crier-speaker")],
+            [*hiding(MACHINES_OWN), *self._programs.speaker],
             namespace=host.netns,
             environment=environment,
         )
@@ -223,6 +234,10 @@ class Cluster:
             if time.monotonic() > deadline:
                 raise LabError(f"waited {START_PATIENCE:g} s for {what}")
             await trio.sleep(0.05)
+
+
+def our_programs() -> Programs:
+    return Programs((entry_point("crier-controller"),), (entry_point("crier-speaker"),))
 
 
 def check_machine() -> None:

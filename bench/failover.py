@@ -1,0 +1,344 @@
+"""What a client on the LAN sees of failover: Crier beside MetalLB and keepalived, one after another.
+
+    python bench/failover.py [--runs 20] [--nodes 3] [--systems crier,metallb,keepalived,keepalived-30ms]
+                             [--scenarios power-off,kill,stop,partition,carrier] [--seed 1] [--json FILE]
+
+Root.  Each system gets a LAN of namespaces with one VIP; every run waits until exactly one node answers and
+the client has lost nothing for a second, does something to that node, waits until all is well without it, and
+brings it back.  Nothing is retried and nothing left out.  The client: see `crier/lab/client.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+import trio
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from crier.lab import runs
+from crier.lab.cluster import Cluster, Programs, Settings, check_machine, machine
+from crier.lab.errors import LabError
+from crier.lab.kubelet import GRACE
+from crier.lab.lan import Lan
+from crier.lab.observe import Snapshot, decode_status, trouble, wire_trouble
+from crier.lab.peers import keepalived, metallb
+from crier.lab.prober import Prober, Vip
+from crier.lab.process import Processes
+from crier.lab.runs import Run
+from crier.lab.services import CATALOGUE
+
+LOOK_INTERVAL: Final = 0.1
+HOLD: Final = 0.5
+"""Seconds that all must stay well; a speaker's second thoughts come sooner."""
+PATIENCE: Final = 60.0
+SETTLE: Final = 0.2
+"""Seconds after the last good look, so that the last answers are in."""
+SYSTEMS: Final = ("crier", "metallb", "keepalived", "keepalived-30ms")
+SCENARIOS: Final = ("power-off", "kill", "stop", "partition", "carrier")
+
+
+class System(Protocol):
+    """What the bench needs of a cluster."""
+
+    lan: Lan
+    processes: Processes
+
+    async def start(self, say: Callable[[str], None]) -> None: ...
+    async def addresses(self) -> dict[str, list[str]]: ...
+    def start_speaker(self, name: str) -> object: ...
+    async def stop_speaker(self, node: str) -> None: ...
+    def kill_speaker(self, node: str) -> None: ...
+    def power_off(self, node: str) -> None: ...
+    async def power_on(self, node: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One thing done to one node, or undone; times in ms."""
+
+    system: str
+    nodes: int
+    scenario: str
+    number: int
+    undone: bool
+    """The node came back."""
+    at: float
+    """CLOCK_MONOTONIC, as the programs' logs have it not: see `clock`."""
+    clock: str
+    node: str
+    outage: float
+    """The longest time without an answered probe."""
+    lost: int
+    unanswered: float
+    """The longest time in which somebody who asks ARP anew gets no answer."""
+    shared: float
+    """The longest time in which two nodes answered ARP."""
+    steady: float
+    """Until all was well, the second of watching included."""
+    client_late: float
+    """How late the client's loop was at worst; it says nothing about times shorter than this."""
+    load: float
+
+
+class Bench:
+    """One system, up for the length of `play`."""
+
+    def __init__(
+        self, name: str, nodes: int, run: Run, rng: random.Random, programs: Programs | None
+    ) -> None:
+        self.name = name
+        self.nodes = nodes
+        self.samples: list[Sample] = []
+        self._rng = rng
+        self._system: System
+        self._cluster: Cluster | None = None
+        if name.startswith("keepalived"):
+            self._service = keepalived.SERVICE
+            self._system = keepalived.Keepalived(run, nodes, 0.03 if name.endswith("-30ms") else None)
+        else:
+            self._service = CATALOGUE["web"]
+            settings = Settings(nodes, (self._service,), programs=programs)
+            self._system = self._cluster = Cluster(run, settings)
+        self._live = set(self._system.lan.nodes)
+        self._prober: Prober
+
+    async def play(self, scenarios: Sequence[str], times: int) -> None:
+        await self._system.start(lambda text: print(f"{self.name}: {text}", file=sys.stderr))
+        (addresses,) = (await self._system.addresses()).values()
+        vips = tuple(Vip(self._service, address) for address in addresses)
+        self._prober = Prober(self._system.processes, self._system.lan, vips)
+        for scenario in scenarios:
+            for number in range(1, times + 1):
+                await self._once(scenario, number)
+
+    async def _once(self, scenario: str, number: int) -> None:
+        owner = await self._steady(None)
+        await trio.sleep(self._rng.uniform(0, 1))  # no moment of a protocol's period is preferred
+        self._live.discard(owner)
+        await self._phase(scenario, number, owner, undone=False)
+        if scenario in ("power-off", "partition", "carrier") and self._cluster is not None:
+            await trio.sleep(max(0.0, GRACE - 1))
+            await self._set_ready(owner, False)
+        self._live.add(owner)
+        await self._phase(scenario, number, owner, undone=True)
+
+    async def _phase(self, scenario: str, number: int, node: str, *, undone: bool) -> None:
+        act = self._undo(scenario, node) if undone else self._do(scenario, node)
+        load = os.getloadavg()[0]
+        clock = time.strftime("%H:%M:%S") + f"{time.time() % 1:.3f}"[1:]
+        at = time.monotonic()
+        await act()
+        await self._steady(node if undone else None)
+        took = time.monotonic() - at
+        await trio.sleep(SETTLE)
+        records, late = await self._prober.result(at, time.monotonic())
+        (record,) = records.values()
+        sample = Sample(
+            self.name, self.nodes, scenario, number, undone, round(at, 3), clock, node,
+            outage=round(record.probes.outage * 1000, 1), lost=record.probes.lost,
+            unanswered=round(record.asks.outage * 1000, 1), shared=round(record.asks.shared * 1000, 1),
+            steady=round(took * 1000), client_late=round(late * 1000, 1), load=round(load, 1),
+        )  # fmt: skip
+        self.samples.append(sample)
+        print(
+            f"{clock} {self.name} {scenario}{' undone' if undone else ''} {number}, {node}: "
+            f"outage {sample.outage:g} ms, lost {sample.lost}, ARP gap {sample.unanswered:g} ms, "
+            f"two owners {sample.shared:g} ms, steady after {sample.steady:g} ms, load {sample.load:g}"
+            + (f", client {sample.client_late:g} ms late" if late else ""),
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+
+    def _do(self, scenario: str, node: str) -> Callable[[], Awaitable[None]]:
+        async def do() -> None:
+            match scenario:
+                case "power-off":
+                    self._system.power_off(node)
+                case "kill":
+                    self._system.kill_speaker(node)
+                case "stop":
+                    await self._system.stop_speaker(node)
+                case "partition":
+                    self._system.lan.cut(node, silent=True)
+                case "carrier":
+                    self._system.lan.cut(node)
+
+        return do
+
+    def _undo(self, scenario: str, node: str) -> Callable[[], Awaitable[None]]:
+        async def undo() -> None:
+            match scenario:
+                case "power-off":
+                    await self._system.power_on(node)
+                case "kill" | "stop":
+                    self._system.start_speaker(node)
+                case "partition" | "carrier":
+                    self._system.lan.heal(node)
+            if scenario in ("power-off", "partition", "carrier"):
+                await self._set_ready(node, True)
+
+        return undo
+
+    async def _set_ready(self, node: str, ready: bool) -> None:
+        if self._cluster is not None:
+            await trio.to_thread.run_sync(self._cluster.kubelet.set_ready, node, ready)
+
+    async def _steady(self, owner: str | None) -> str:
+        """Wait until one living node (`owner`, if given) has answered alone and well for `HOLD`.
+
+        Returns who.  Raises LabError after `PATIENCE`.
+        """
+        good_since: float | None = None
+        why: str | None = "nothing was seen yet"
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            if dead := self._system.processes.unexpected_deaths():
+                raise LabError(f"{dead[0].name} ended by itself\n{dead[0].tail()}")
+            begun_at = time.monotonic()
+            snapshot = await self._look(begun_at)
+            (vip,) = snapshot.vips.values()
+            live = frozenset(self._live)
+            why = trouble(snapshot, live) if self.name == "crier" else wire_trouble(snapshot, live)
+            if why is None and owner not in (None, *vip.owners):
+                why = f"{vip.owners[0]} answers and not yet {owner}"
+            if why is not None:
+                good_since = None
+            elif good_since is None:
+                good_since = begun_at
+            elif begun_at - good_since >= HOLD:
+                return vip.owners[0]
+            await trio.sleep(LOOK_INTERVAL)
+        raise LabError(f"{self.name}: not steady after {PATIENCE:g} s: {why}")
+
+    async def _look(self, begun_at: float) -> Snapshot:
+        vips = await self._prober.state()
+        if self.name != "crier" or wire_trouble(Snapshot(begun_at, {}, vips), frozenset(self._live)):
+            return Snapshot(begun_at, {}, vips)  # speakers are not disturbed while things are moving
+        speakers = {}
+        assert self._cluster is not None
+        for node in self._live:
+            document = await self._cluster.status(node)
+            speakers[node] = None if document is None else decode_status(document)
+        return Snapshot(begun_at, speakers, vips)
+
+
+# -- the tables
+
+Figure = Callable[[Sample], float]
+ROWS: Final[Mapping[str, tuple[str, bool, Figure]]] = {
+    "power-off: client's outage": ("power-off", False, lambda s: s.outage),
+    "SIGKILL: who asks ARP anew gets no answer": ("kill", False, lambda s: s.unanswered),
+    "SIGKILL: probes lost by who knows the MAC": ("kill", False, lambda s: s.lost),
+    "SIGTERM: ARP gap": ("stop", False, lambda s: s.unanswered),
+    "SIGTERM: probes lost": ("stop", False, lambda s: s.lost),
+    "speaker starts again: probes lost": ("restart", True, lambda s: s.lost),
+    "silent cut: client's outage": ("partition", False, lambda s: s.outage),
+    "cut node returns: two owners answer": ("partition", True, lambda s: s.shared),
+    "cut node returns: probes lost": ("partition", True, lambda s: s.lost),
+    "carrier loss: client's outage": ("carrier", False, lambda s: s.outage),
+    "carrier back: two owners answer": ("carrier", True, lambda s: s.shared),
+    "carrier back: probes lost": ("carrier", True, lambda s: s.lost),
+}
+"""What -> scenario, done or undone, which figure (ms, or a number of probes)."""
+
+
+def table(samples: Sequence[Sample]) -> str:
+    """Median / worst (runs) of every row and system, as Markdown."""
+    systems = [name for name in SYSTEMS if any(s.system == name for s in samples)]
+    lines = [
+        f"| ms, or probes; median / worst (runs) | {' | '.join(systems)} |",
+        "|---" * (len(systems) + 1) + "|",
+    ]
+    for what, (scenario, undone, figure) in ROWS.items():
+        wanted = ("kill", "stop") if scenario == "restart" else (scenario,)
+        cells = []
+        for system in systems:
+            values = [
+                figure(s)
+                for s in samples
+                if s.system == system and s.scenario in wanted and s.undone is undone
+            ]
+            cells.append(
+                f"{statistics.median(values):.0f} / {max(values):.0f} ({len(values)})" if values else "-"
+            )
+        if any(cell != "-" for cell in cells):
+            lines.append(f"| {what} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def measure(
+    name: str, nodes: int, scenarios: Sequence[str], times: int, seed: int, keep_logs: Path | None
+) -> tuple[list[Sample], str | None]:
+    """The samples, and what ended the bench early, if something did."""
+    programs = metallb.programs(lambda text: print(text, file=sys.stderr)) if name == "metallb" else None
+    run = runs.create()
+    bench = Bench(name, nodes, run, random.Random(seed), programs)
+    try:
+        trio.run(bench.play, scenarios, times)
+    except LabError as problem:
+        return bench.samples, str(problem)
+    finally:
+        if keep_logs is not None:
+            _copy_logs(run.directory / "logs", keep_logs / name)
+        run.remove()
+    return bench.samples, None
+
+
+def _copy_logs(source: Path, target: Path) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    for file in source.glob("*.log"):
+        (target / file.name).write_bytes(file.read_bytes())
+
+
+def _names(allowed: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    def parse(text: str) -> tuple[str, ...]:
+        names = tuple(name.strip() for name in text.split(","))
+        for name in names:
+            if name not in allowed:
+                raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(allowed)}")
+        return names
+
+    return parse
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=int, default=20)
+    parser.add_argument("--nodes", type=int, default=3)
+    parser.add_argument("--systems", type=_names(SYSTEMS), default=SYSTEMS)
+    parser.add_argument("--scenarios", type=_names(SCENARIOS), default=SCENARIOS)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="every single sample goes here")
+    parser.add_argument("--logs", type=Path, help="the programs' logs go here")
+    options = parser.parse_args()
+    check_machine()
+    samples: list[Sample] = []
+    problems = []
+    for name in options.systems:
+        found, problem = measure(
+            name, options.nodes, options.scenarios, options.runs, options.seed, options.logs
+        )
+        samples += found
+        if problem is not None:
+            problems.append(f"{name}: {problem}")
+        if options.json is not None:
+            options.json.write_text(json.dumps([asdict(s) for s in samples], indent=1), encoding="utf-8")
+    where = ", ".join(f"{key} {value}" for key, value in machine().items())
+    print(f"{options.nodes} nodes, seed {options.seed}; {where}\n\n{table(samples)}")
+    for problem in problems:
+        print(f"ended early: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
