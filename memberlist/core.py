@@ -99,7 +99,10 @@ class Core:
 
     def update(self, now: float) -> tuple[int, list[Effect]]:
         """Announce fresh metadata.  The token comes back in BroadcastFinished.  Raises MemberlistError."""
-        return self._announce(self.table.update(self._meta(), now), now)
+        consequences = self.table.update(self._meta(), now)
+        if consequences and self.watch is not None:
+            self._flood.tell(codec.encode(self.table.me.alive()), now)  # who watches wants to know at once
+        return self._announce(consequences, now)
 
     def leave(self, now: float) -> tuple[int, list[Effect]]:
         """Say goodbye; the token comes back in BroadcastFinished.  We go on answering until closed."""

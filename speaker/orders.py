@@ -53,6 +53,9 @@ class Vip(msgspec.Struct, frozen=True):
     """Node names, best first.  The owner is the first that is reachable."""
     interfaces: tuple[str, ...] | None = None
     """Names of the interfaces to answer on; None means all that qualify."""
+    restriction: int = 0
+    """Stands for the rules `interfaces` comes from, 32 bits.  The names may differ from node to node, this is
+    the same at all of them, so that one can tell another that none of its interfaces works.  0: no rules."""
 
 
 class Orders(_Message, frozen=True):
@@ -93,6 +96,8 @@ class MemberView(msgspec.Struct, frozen=True):
     """alive, suspect, dead or left (SWIM's opinion)."""
     reachable: bool
     """The watchers' opinion; an unreachable member announces nothing."""
+    unable: tuple[int, ...] = ()
+    """`Vip.restriction`s under which it has no interface that works now; it is passed over for those."""
 
 
 class Members(_Message, frozen=True):

@@ -6,6 +6,7 @@ import math
 import socket
 from typing import Final
 
+import msgspec
 import trio
 
 from speaker import orders
@@ -110,9 +111,7 @@ def fit(found: Orders, limit: int = orders.MAX_FRAME) -> Orders:
 def _cut(found: Orders, most: int) -> Orders:
     return Orders(
         found.generation,
-        tuple(
-            orders.Vip(vip.address, vip.services, vip.candidates[:most], vip.interfaces) for vip in found.vips
-        ),
+        tuple(msgspec.structs.replace(vip, candidates=vip.candidates[:most]) for vip in found.vips),
     )
 
 

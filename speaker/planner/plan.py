@@ -9,6 +9,7 @@ Whoever is not announced has an `Objection`, and every node that is no candidate
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -97,6 +98,8 @@ class Verdict:
     """Best first.  Empty exactly when there is an objection."""
     interfaces: tuple[str, ...] | None = None
     """Where this node would answer; None means everywhere."""
+    restriction: int = 0
+    """Stands for the advertisements' lists of interfaces, the same at every node; 0: they have none."""
     objection: Objection | None = None
     nodes: NodeObjections = field(default_factory=dict)
     """Every node that is not a candidate, and why."""
@@ -225,7 +228,9 @@ class Planner:
         if not eligible:
             return Verdict(key, texts, objection=Objection.NO_CANDIDATE, nodes=objections), current
         order = election_order(ips[0], eligible, electorate.scores)
-        return Verdict(key, texts, order, electorate.interfaces, nodes=objections), current
+        return Verdict(
+            key, texts, order, electorate.interfaces, electorate.restriction, nodes=objections
+        ), current
 
     def _electorate(self, ads: tuple[L2Advertisement, ...]) -> _Current:
         found = self._electorates.get(ads)
@@ -243,6 +248,7 @@ class _Electorate:
     scores: Mapping[str, int]
     objections: NodeObjections
     interfaces: tuple[str, ...] | None
+    restriction: int
 
     @classmethod
     def of(
@@ -266,7 +272,13 @@ class _Electorate:
         mine = [ad for ad in ads if me in nodes and ad.selects_node(nodes[me].labels)]
         everywhere = not mine or any(not ad.interfaces for ad in mine)
         named = None if everywhere else tuple(sorted({name for ad in mine for name in ad.interfaces}))
-        return cls(tuple(eligible), scores, objections, named)
+        return cls(tuple(eligible), scores, objections, named, _restriction(ads))
+
+
+def _restriction(ads: Iterable[L2Advertisement]) -> int:
+    """See `Vip.restriction`."""
+    listing = sorted(f"{ad.name}={','.join(sorted(ad.interfaces))}" for ad in ads)
+    return (zlib.crc32("\n".join(listing).encode()) or 1) if any(ad.interfaces for ad in ads) else 0
 
 
 @dataclass(slots=True)
@@ -329,9 +341,10 @@ def _vips(verdicts: Iterable[Verdict]) -> tuple[Vip, ...]:
                 by_address.setdefault(address, []).append(verdict)
     vips: list[Vip] = []
     for address, sharers in sorted(by_address.items()):
-        ways: dict[tuple[tuple[str, ...], tuple[str, ...] | None], list[str]] = {}
+        ways: dict[tuple[tuple[str, ...], tuple[str, ...] | None, int], list[str]] = {}
         for verdict in sharers:
-            ways.setdefault((verdict.candidates, verdict.interfaces), []).append(verdict.service)
+            way = (verdict.candidates, verdict.interfaces, verdict.restriction)
+            ways.setdefault(way, []).append(verdict.service)
         entries = [Vip(address, tuple(sorted(services)), *way) for way, services in ways.items()]
         vips += sorted(entries, key=lambda vip: vip.services)
     return tuple(vips)

@@ -6,11 +6,10 @@ A core: snapshots of the reflex and plans go in, news comes out; it talks to nob
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from speaker.orders import Members, Vips
+from speaker.orders import Members, MemberView, Vips
 from speaker.planner.plan import Plan, Verdict, why_not
 
 
@@ -65,7 +64,9 @@ class Reporter:
         """Take in the state of things.  `generation` is that of the orders made from `plan`."""
         states = {state.address: state for state in (vips.vips if vips else ())}
         current = vips is not None and vips.generation == generation
-        reachable = {member.name for member in (members.members if members else ()) if member.reachable}
+        reachable = {
+            member.name: member for member in (members.members if members else ()) if member.reachable
+        }
         announced: dict[str, Announced] = {}
         missing: set[tuple[str, str]] = set()
         for key, verdict in plan.verdicts.items():
@@ -86,11 +87,18 @@ class Reporter:
         self.announced, self._missing = announced, missing
         return news
 
-    def owner(self, verdict: Verdict, reachable: AbstractSet[str]) -> str | None:
-        """Whose turn it is: the first candidate that is reachable, as the reflex decides it."""
+    def owner(self, verdict: Verdict, reachable: Mapping[str, MemberView]) -> str | None:
+        """Whose turn it is: the first candidate that is reachable and can, as the reflex decides it."""
         if not self._membership:
             return verdict.candidates[0] if verdict.candidates else None
-        return next((name for name in verdict.candidates if name in reachable), None)
+        return next(
+            (
+                name
+                for name in verdict.candidates
+                if name in reachable and verdict.restriction not in reachable[name].unable
+            ),
+            None,
+        )
 
     def _withdrawals(self, plan: Plan, announced: Mapping[str, Announced]) -> Iterable[Withdrawn]:
         for key, was in sorted(self.announced.items()):

@@ -1,8 +1,9 @@
 """Who owns what, what we answer for, what we announce.  A core: orders, members, frames and the time go in,
 effects come out.
 
-*Ownership.* The owner of a VIP is its first candidate that is reachable.  Every speaker with the same orders
-and the same view of the members gets the same owner, without a message.
+*Ownership.* The owner of a VIP is its first candidate that is reachable and has not said that it cannot
+announce on any of the VIP's interfaces.  Every speaker with the same orders and the same view of the members
+gets the same owner, without a message.
 
 *Make before break.* Who gains a VIP announces it at once.  Who loses one to another owner keeps answering,
 without announcing, until somebody else's announcement was heard on the wire or `HANDOVER_TIMEOUT` has
@@ -16,7 +17,7 @@ more rarely.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import Enum
@@ -138,6 +139,7 @@ class Announcer:
         self._membership = membership
         self._vips: dict[str, _Vip] = {}
         self._reachable: frozenset[str] = frozenset({me})
+        self._unable: Mapping[str, AbstractSet[int]] = {}
         self._may_answer_at = float("inf") if membership else -float("inf")
         self._joined = not membership
         self._leaving = False
@@ -177,16 +179,28 @@ class Announcer:
             self._decide(address, vip, now, "orders", effects)
         return effects
 
-    def members(self, reachable: AbstractSet[str], now: float) -> list[Effect]:
-        """Who is reachable now; ourselves always count."""
+    def members(
+        self,
+        reachable: AbstractSet[str],
+        now: float,
+        unable: Mapping[str, AbstractSet[int]] | None = None,
+    ) -> list[Effect]:
+        """Who is reachable now; ourselves always count.
+
+        `unable`: the `Vip.restriction`s under which a member cannot announce anywhere, by its name.
+        """
         before, self._reachable = self._reachable, frozenset(reachable) | {self.me}
         lost, found = before - self._reachable, self._reachable - before
-        if not lost and not found:
+        was, self._unable = self._unable, {name: which for name, which in (unable or {}).items() if which}
+        turned = {
+            name for name in was.keys() | self._unable.keys() if was.get(name) != self._unable.get(name)
+        }
+        if not lost and not found and not turned:
             return []
         effects: list[Effect] = []
-        why = f"lost {', '.join(sorted(lost))}" if lost else f"found {', '.join(sorted(found))}"
+        why = _why(lost, found, turned)
         for address, vip in self._vips.items():
-            if not found and lost.isdisjoint(vip.owners):
+            if not found and not turned and lost.isdisjoint(vip.owners):
                 continue  # a bystander went: nothing moves
             was_ours = vip.state is State.OURS
             self._decide(address, vip, now, why, effects)
@@ -261,13 +275,18 @@ class Announcer:
     # ---------------------------------------------------------------------------------------- decisions
 
     def _owner(self, vip: Vip) -> str | None:
-        """First reachable candidate; who leaves is none."""
+        """First reachable candidate that can; who leaves is none."""
         if not self._membership:
             return vip.candidates[0] if vip.candidates else None
         for name in vip.candidates:
-            if name in self._reachable and not (self._leaving and name == self.me):
+            if name not in self._reachable or (self._leaving and name == self.me):
+                continue
+            if name not in self._unable or self._is_able(name, vip):
                 return name
         return None
+
+    def _is_able(self, name: str, vip: Vip) -> bool:
+        return vip.restriction not in self._unable.get(name, ())
 
     def _decide_all(self, now: float, why: str) -> list[Effect]:
         effects: list[Effect] = []
@@ -300,7 +319,8 @@ class Announcer:
                 self._silence(address, vip, "withdrew", why, effects)
             return
         self._forget_conflict(address, vip)
-        if self._successor(vip) is None or not self._membership:
+        deaf = not any(self._is_able(self.me, entry) for entry in vip.entries)
+        if self._successor(vip) is None or not self._membership or deaf:
             self._silence(address, vip, "withdrew", why, effects)
             return
         if now - vip.heard_at <= HANDOVER_TIMEOUT:
@@ -356,6 +376,13 @@ class Announcer:
     def _forget_conflict(self, address: str, vip: _Vip) -> None:
         vip.conflict_pending = False
         self._conflicts.discard(address)
+
+
+def _why(lost: AbstractSet[str], found: AbstractSet[str], turned: AbstractSet[str]) -> str:
+    for what, names in (("lost", lost), ("found", found), ("other interfaces work at", turned)):
+        if names:
+            return f"{what} {', '.join(sorted(names))}"
+    return ""
 
 
 def _union(restrictions: Iterable[tuple[str, ...] | None]) -> Interfaces:

@@ -3,13 +3,25 @@ purpose."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Final
 
 import trio
 
 from crier.ops import logs
-from memberlist import Config, ConfigError, Conflict, Event, JoinError, Member, Node, Timeout, open_member
+from memberlist import (
+    Config,
+    ConfigError,
+    Conflict,
+    Delegate,
+    Event,
+    JoinError,
+    Member,
+    Node,
+    Timeout,
+    open_member,
+)
 
 log = logs.get(__name__)
 
@@ -21,9 +33,19 @@ REOPEN_PAUSE: Final = 0.5
 """Seconds until the port is tried again that our predecessor still holds."""
 
 LEAVE_TIMEOUT: Final = 1.0
+UPDATE_TIMEOUT: Final = 0.1
+"""Seconds between two changes of our metadata at least, while gossip is busy with the first."""
 MAX_JOINS: Final = 8
 """Exchanges at one time."""
 MAX_SEEDS: Final = 4096
+
+
+class _Describer(Delegate):
+    def __init__(self) -> None:
+        self.meta: bytes | None = None
+
+    def node_meta(self, limit: int) -> bytes | None:  # noqa: ARG002 - a card keeps within it
+        return self.meta
 
 
 class Membership:
@@ -45,6 +67,8 @@ class Membership:
         self._reached = False
         self._news = trio.Event()
         self._leaving = False
+        self._describer = _Describer()
+        self._described_anew = trio.Event()
 
     # ----------------------------------------------------------------------------------- from outside
 
@@ -56,6 +80,11 @@ class Membership:
         """Where others may be, `ip` or `ip:port`."""
         self._seeds = addresses[:MAX_SEEDS]
         self._news.set()
+
+    def describe(self, meta: bytes) -> None:
+        """Our metadata from now on; told to everybody at once."""
+        self._describer.meta = meta
+        self._described_anew.set()
 
     def nodes(self) -> tuple[Node, ...]:
         """Everybody remembered, the dead and gone included; nobody before we are open."""
@@ -90,14 +119,17 @@ class Membership:
                 await trio.sleep(REOPEN_PAUSE)
 
     async def _be_member(self) -> None:
-        async with open_member(self._config) as member:
+        self._described_anew = trio.Event()
+        async with open_member(self._config, delegate=self._describer) as member:
             self._member = member
             host, port = member.address
             log.info("gossip_open", address=host, port=port, encrypted=bool(self._config.keyring))
             try:
                 member.observe(self._on_event)
                 self._opened()
-                await self._keep_joined(member)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._keep_described, member)
+                    await self._keep_joined(member)
             finally:
                 self._member = None
 
@@ -115,6 +147,13 @@ class Membership:
                 continue
             if not self._reached:
                 retry = min(2 * retry, JOIN_RETRY_MAX)
+
+    async def _keep_described(self, member: Member) -> None:
+        while True:
+            await self._described_anew.wait()
+            self._described_anew = trio.Event()
+            with contextlib.suppress(Timeout):  # gossip goes on without us waiting for it
+                await member.update(UPDATE_TIMEOUT)
 
     def _others(self, member: Member) -> bool:
         return any(node.reachable and node.name != self._config.name for node in member.members())

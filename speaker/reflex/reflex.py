@@ -7,6 +7,7 @@ the first announcement there is no queue and no other task.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -16,9 +17,20 @@ import trio
 
 from crier.ops import logs
 from memberlist import Config, Died, Event, Joined, Left, Node, Reachable, Unreachable, UserMessage
-from speaker.orders import PROTOCOL, Down, Hello, Members, MemberView, Orders, Pulse, Seeds, Vips, VipState
+from speaker.orders import (
+    PROTOCOL,
+    Down,
+    Hello,
+    Members,
+    MemberView,
+    Orders,
+    Pulse,
+    Seeds,
+    Vips,
+    VipState,
+)
 from speaker.orders import Happened as HappenedMessage
-from speaker.reflex import fair
+from speaker.reflex import card, fair
 from speaker.reflex.announce import (
     Announce,
     Announcer,
@@ -30,6 +42,7 @@ from speaker.reflex.announce import (
     View,
     Yield,
 )
+from speaker.reflex.card import Card
 from speaker.reflex.l2.core import pack
 from speaker.reflex.l2.driver import Driver
 from speaker.reflex.l2.ethernet import render_mac
@@ -63,7 +76,7 @@ class Reflex:
         self._node = node
         self._started_at = trio.current_time()
         self._announcer = Announcer(node, membership=config is not None)
-        self.l2 = Driver(excluded, heard=self._on_heard, on_link=self._on_link)
+        self.l2 = Driver(excluded, heard=self._on_heard, on_link=self._on_link, on_links=self._on_links)
         self.membership: Membership | None = None
         if config is not None:
             self.membership = Membership(
@@ -72,6 +85,9 @@ class Reflex:
         self.lateness = Lateness()
         self.outbox = Outbox({"members": self._members, "vips": self._vips, "pulse": self._pulse})
         self._generation = 0
+        self._restrictions: dict[int, frozenset[str] | None] = {}
+        """The interfaces here for each restriction in the orders for which we are a candidate."""
+        self._card = Card()
         self._texts: dict[bytes, str] = {}
         self._wake = trio.Event()
         self._untold: deque[HappenedMessage] = deque(maxlen=_MAX_UNTOLD)
@@ -92,6 +108,12 @@ class Reflex:
         self._generation = orders.generation
         self._texts = {pack(vip.address): vip.address for vip in orders.vips}
         self.l2.watch(self._texts)
+        self._restrictions = {
+            vip.restriction: None if vip.interfaces is None else frozenset(vip.interfaces)
+            for vip in orders.vips
+            if self._node in vip.candidates
+        }
+        self._describe()
         self._perform(self._announcer.orders(orders, trio.current_time()))
         self.outbox.mark("vips")
         if self.membership is not None:
@@ -117,8 +139,11 @@ class Reflex:
 
     def _on_view(self) -> None:
         assert self.membership is not None
-        reachable = {node.name for node in self.membership.nodes() if node.reachable}
-        self._perform(self._announcer.members(reachable, trio.current_time()))
+        nodes = self.membership.nodes()
+        reachable = {node.name for node in nodes if node.reachable}
+        unable = {node.name: frozenset(_card(node.meta).unable) for node in nodes}
+        unable[self._node] = frozenset(self._card.unable)  # known here first
+        self._perform(self._announcer.members(reachable, trio.current_time(), unable))
         self.outbox.mark("members")
 
     def _on_heard(self, address: bytes, mac: bytes) -> None:
@@ -126,6 +151,25 @@ class Reflex:
         if text is not None:
             log.debug("announcement_heard", address=text, mac=render_mac(mac))
             self._perform(self._announcer.heard(text, trio.current_time()))
+
+    def _on_links(self) -> None:
+        if self._describe():
+            self._on_view()
+
+    def _describe(self) -> bool:
+        """Put on our card what is true now; whether that is news."""
+        if self.membership is None:
+            return False
+        now = trio.current_time()
+        lost = sorted(key for key, names in self._restrictions.items() if self.l2.carrier.lost(names, now))
+        macs = dict.fromkeys(link.mac for link in self.l2.core.links)
+        made = Card(tuple(macs)[: card.MAX_MACS], tuple(lost)[: card.MAX_UNABLE])
+        self._wake.set()  # what has just come back is believed a little later
+        if made == self._card:
+            return False
+        self._card = made
+        self.membership.describe(card.encode(made))
+        return True
 
     def _on_link(self, what: str, link: Link) -> None:
         self._happened(what, link.name, f"hardware address {render_mac(link.mac)}")
@@ -169,9 +213,12 @@ class Reflex:
         """For ever: whatever the announcer has to do at a set time."""
         while True:
             self._wake = trio.Event()
-            with trio.move_on_at(self._announcer.next_deadline()):
+            links_at = self.l2.carrier.next_deadline(trio.current_time())
+            with trio.move_on_at(min(self._announcer.next_deadline(), links_at)):
                 await self._wake.wait()
                 continue
+            if trio.current_time() >= links_at:
+                self._on_links()
             self._perform(self._announcer.tick(trio.current_time()))
 
     async def tell(self) -> None:
@@ -219,7 +266,10 @@ class Reflex:
 
     async def _members(self) -> Members:
         nodes = self.membership.nodes() if self.membership is not None else ()
-        members = tuple(_member(node) for node in sorted(nodes, key=lambda node: node.name))
+        members = tuple(
+            _member(node, self._card if node.name == self._node else _card(node.meta))
+            for node in sorted(nodes, key=lambda node: node.name)
+        )
         return Members(members=members, joined=self._announcer.may_answer)
 
     async def _vips(self) -> Vips:
@@ -259,7 +309,17 @@ class Reflex:
         )
 
 
-def _member(node: Node) -> MemberView:
+@functools.lru_cache(maxsize=1024)
+def _card(meta: bytes | None) -> Card:
+    """A member's card; what is none says nothing."""
+    try:
+        return card.decode(meta)
+    except card.BadCard as problem:
+        log.debug("card_unreadable", why=str(problem))
+        return Card()
+
+
+def _member(node: Node, about: Card) -> MemberView:
     return MemberView(
         # a name may be any octets; what goes up must be text
         name=node.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
@@ -267,4 +327,5 @@ def _member(node: Node) -> MemberView:
         port=node.port,
         state=node.state.name.lower(),
         reachable=node.reachable,
+        unable=about.unable,
     )

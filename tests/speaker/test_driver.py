@@ -71,6 +71,7 @@ def driving(nursery: trio.Nursery, *links: Link) -> Iterator[tuple[Driver, list[
         Excluded([]),
         heard=lambda address, mac: None,
         on_link=lambda what, link: told.append(f"{what} {link.name}"),
+        on_links=lambda: None,
     )
     driver._nursery = nursery
     driver._apply(driver.core.set_links(links, trio.current_time()))

@@ -13,6 +13,7 @@ import trio
 from crier.ops import logs
 from speaker.reflex import fair
 from speaker.reflex.l2 import netlink
+from speaker.reflex.l2.carrier import Carrier
 from speaker.reflex.l2.core import L2, Close, Effect, Interfaces, JoinGroup, LeaveGroup, Open, Send
 from speaker.reflex.l2.ethernet import MAX_FRAME
 from speaker.reflex.l2.links import Excluded, Follower, Link, Table
@@ -35,6 +36,9 @@ _NETLINK_OCTETS: Final = 65536
 OnHeard = Callable[[bytes, bytes], None]
 """Somebody else announced this address, from this hardware address."""
 
+OnLinks = Callable[[], None]
+"""Which links there are, or whether they have a carrier, may have changed."""
+
 OnLink = Callable[[str, Link], None]
 """`interface_added`, `interface_removed` or `interface_failed`."""
 
@@ -42,10 +46,11 @@ OnLink = Callable[[str, Link], None]
 class Driver:
     """Call `run` in a nursery; the other methods any time, before or after, from the trio thread."""
 
-    def __init__(self, excluded: Excluded, *, heard: OnHeard, on_link: OnLink) -> None:
+    def __init__(self, excluded: Excluded, *, heard: OnHeard, on_link: OnLink, on_links: OnLinks) -> None:
         self.core = L2()
+        self.carrier = Carrier()
         self._heard = heard
-        self._on_link = on_link
+        self._on_link, self._on_links = on_link, on_links
         self._table = Table(excluded)
         self._wires: dict[int, Wire] = {}
         self._failed: set[int] = set()
@@ -131,7 +136,10 @@ class Driver:
                 began = trio.current_time()
                 self._read_news(sock, follower)
                 if follower.synced:
-                    self._apply(self.core.set_links(self._table.qualified(), began))
+                    links = self._table.qualified()
+                    self._apply(self.core.set_links(links, began))
+                    self.carrier.update(links, began)
+                    self._on_links()
                     self._wake_clock.set()
                     if not ready:
                         ready = True
