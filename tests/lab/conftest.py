@@ -6,23 +6,31 @@ import itertools
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from kubernetes import client, config
 
 from crier.lab.api import start_api_process
+from crier.lab.errors import NotPossible
+from crier.lab.kube import Kube, Programs, programs, start_kube
+from crier.lab.kube.install import Accounts, install, install_crds
 
-KINDS = ("embedded",)
-"""Kinds of API server the contract holds for; one more is one more context manager below."""
+KINDS = ("embedded", "kube")
+"""Kinds of API server the contract holds for; one more is one more starter below."""
 
 _new_client: Any = config.new_client_from_config  # the package has no types of its own here
 
 _serial = itertools.count(1)
+
+T = TypeVar("T")
+PATIENCE = 30.0
+"""Seconds until a test gives up; what it waits for takes milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +46,23 @@ class Answer:
         return json.loads(self.text)
 
 
+def eventually(look: Callable[[], T], right: Callable[[T], object] = bool) -> T:
+    """What `look` finds, once it is right: a real server does some things after it has answered."""
+    deadline = time.monotonic() + PATIENCE
+    while not right(found := look()):
+        assert time.monotonic() < deadline, f"still {found!r}"
+        time.sleep(0.02)
+    return found
+
+
 @dataclass(slots=True)
 class ApiServer:
     """A running API server of any kind, reached through its kubeconfig alone."""
 
     kubeconfig: Path
-    has_controllers: bool
-    """Whether somebody collects garbage and empties namespaces."""
+    kubectl_program: str
+    embedded: bool
+    """Ours, which also does what controllers do: collects garbage, empties namespaces."""
     client: Any = field(init=False)
 
     def __post_init__(self) -> None:
@@ -67,8 +85,8 @@ class ApiServer:
         """A request as it stands; a body that is not octets is sent as JSON."""
         configuration = self.client.configuration
         headers = {"Accept": accept, "Content-Type": content_type}
-        if token := configuration.get_api_key_with_prefix("authorization"):
-            headers["Authorization"] = token
+        for credential in configuration.auth_settings().values():
+            headers[credential["key"]] = credential["value"]
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         pool = self.client.rest_client.pool_manager
         reply = pool.request(
@@ -84,9 +102,9 @@ class ApiServer:
         return [json.loads(line) for line in answer.text.splitlines()]
 
     def kubectl(
-        self, *arguments: str, stdin: str = "", check: bool = True, program: str = "kubectl"
+        self, *arguments: str, stdin: str = "", check: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        command = [program, f"--kubeconfig={self.kubeconfig}", *arguments]
+        command = [self.kubectl_program, f"--kubeconfig={self.kubeconfig}", *arguments]
         # a home of its own: kubectl keeps discovery on disk, by host and port, and ports come again
         environment = {
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
@@ -101,21 +119,62 @@ class ApiServer:
         return done
 
 
+@pytest.fixture(scope="session")
+def progress(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Says a line to whoever watches the tests."""
+    reporter = request.config.pluginmanager.getplugin("terminalreporter")
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def say(line: str) -> None:
+        if reporter is not None and capture is not None:
+            with capture.global_and_fixture_disabled():
+                reporter.ensure_newline()
+                reporter.write_line(line)
+
+    return say
+
+
+@pytest.fixture(scope="session")
+def kube_programs(progress: Callable[[str], None]) -> Programs:
+    """What a real API server needs, built if need be; without it everything that asks for one is skipped."""
+    try:
+        return programs(progress)
+    except NotPossible as missing:
+        pytest.skip(f"no real kube-apiserver: {missing}")
+
+
 @contextmanager
 def _embedded() -> Iterator[ApiServer]:
+    kubectl = shutil.which("kubectl")
+    assert kubectl is not None, "kubectl is part of the setup"
     with start_api_process("--metallb-crds", "--seed", "1") as process:
-        yield ApiServer(process.kubeconfig, has_controllers=True)
+        yield ApiServer(process.kubeconfig, kubectl, embedded=True)
 
 
-_STARTERS = {"embedded": _embedded}
+@contextmanager
+def _kube(found: Programs) -> Iterator[ApiServer]:
+    with start_kube(found) as kube:
+        install_crds(kube)
+        yield ApiServer(kube.kubeconfig, str(found.kubectl), embedded=False)
+
+
+def _starter(kind: str, request: pytest.FixtureRequest) -> AbstractContextManager[ApiServer]:
+    return _embedded() if kind == "embedded" else _kube(request.getfixturevalue("kube_programs"))
 
 
 @pytest.fixture(scope="session", params=KINDS)
 def api_server(request: pytest.FixtureRequest) -> Iterator[ApiServer]:
     """A server that all contract tests of a run share: each works in a namespace of its own."""
-    with _STARTERS[request.param]() as server:
+    with _starter(request.param, request) as server:
         yield server
         server.client.close()
+
+
+@pytest.fixture
+def controllers(api_server: ApiServer) -> None:
+    """For tests of what controllers do, which the real server runs none of."""
+    if not api_server.embedded:
+        pytest.skip("this is done by kube-controller-manager, which the lab does not run")
 
 
 @pytest.fixture
@@ -128,8 +187,26 @@ def namespace(api_server: ApiServer) -> Iterator[str]:
     api_server.call("DELETE", f"/api/v1/namespaces/{name}")
 
 
-@pytest.fixture
-def kubectl_program() -> str:
-    program = shutil.which("kubectl")
-    assert program is not None, "kubectl is part of the setup"
-    return program
+# Beside the contract's server there is one with all our manifests, where the programs run as what they are.
+
+
+@pytest.fixture(scope="session")
+def kube(kube_programs: Programs) -> Iterator[Kube]:
+    """A real API server that writes down every request (see `Kube.requests`)."""
+    with start_kube(kube_programs, audit=True) as kube:
+        yield kube
+
+
+@pytest.fixture(scope="session")
+def accounts(kube: Kube) -> Accounts:
+    """The service accounts of manifests/base, which is applied."""
+    return install(kube)
+
+
+@pytest.fixture(scope="session")
+def system(kube: Kube, accounts: Accounts) -> Iterator[ApiServer]:
+    """That server as its administrator sees it."""
+    assert accounts.speaker.exists()
+    server = ApiServer(kube.kubeconfig, str(kube.programs.kubectl), embedded=False)
+    yield server
+    server.client.close()

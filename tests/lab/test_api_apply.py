@@ -131,10 +131,10 @@ def test_apply_needs_a_manager_and_an_object_for_its_status(api_server: ApiServe
 def test_apply_to_a_builtin_kind(api_server: ApiServer, namespace: str) -> None:
     path = f"/api/v1/namespaces/{namespace}/services/s?fieldManager=a&force=true"
     text = "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {ports: [{name: %s, port: 80}]}\n"
-    made = api_server.call("PATCH", path, (text % "x").encode(), content_type=APPLY)
+    made = api_server.call("PATCH", path, (text % "old").encode(), content_type=APPLY)
     assert made.status == 201, made.text
-    renamed = api_server.call("PATCH", path, (text % "y").encode(), content_type=APPLY)
-    assert [(port["name"], port["port"]) for port in renamed.json["spec"]["ports"]] == [("y", 80)]
+    renamed = api_server.call("PATCH", path, (text % "new").encode(), content_type=APPLY)
+    assert [(port["name"], port["port"]) for port in renamed.json["spec"]["ports"]] == [("new", 80)]
     assert renamed.json["spec"]["clusterIP"] == made.json["spec"]["clusterIP"]
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.lab.conftest import ApiServer
+from tests.lab.conftest import ApiServer, eventually
 
 MERGE = "application/merge-patch+json"
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+COLLECTION = "/apis/lab.example.com/v1/widgets"
 
 OPEN_SCHEMA = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
 WIDGETS: dict[str, Any] = {
@@ -46,16 +47,32 @@ WIDGETS: dict[str, Any] = {
 }
 
 
+def create_widgets(api_server: ApiServer) -> None:
+    answer = api_server.call("POST", CRDS, WIDGETS)
+    assert answer.status == 201, answer.text
+    crd = CRDS + "/widgets.lab.example.com"
+
+    def established() -> bool:
+        conditions = api_server.call("GET", crd).json.get("status", {}).get("conditions") or ()
+        return ("Established", "True") in [(one["type"], one["status"]) for one in conditions]
+
+    eventually(established)
+    eventually(lambda: api_server.call("GET", COLLECTION).status == 200)
+
+
+def delete_widgets(api_server: ApiServer) -> None:
+    crd = CRDS + "/widgets.lab.example.com"
+    assert api_server.call("DELETE", crd).status == 200
+    eventually(lambda: api_server.call("GET", crd).status == 404)
+    eventually(lambda: api_server.call("GET", "/apis/lab.example.com/v1").status == 404)
+
+
 @pytest.fixture
 def widgets(api_server: ApiServer) -> Iterator[str]:
     """The collection of a kind that exists for one test."""
-    answer = api_server.call("POST", CRDS, WIDGETS)
-    assert answer.status == 201, answer.text
-    events = api_server.watch(CRDS, fieldSelector="metadata.name%3Dwidgets.lab.example.com", timeoutSeconds=1)
-    conditions = events[-1]["object"]["status"]["conditions"]
-    assert {condition["type"]: condition["status"] for condition in conditions}["Established"] == "True"
-    yield "/apis/lab.example.com/v1/widgets"
-    api_server.call("DELETE", CRDS + "/widgets.lab.example.com")
+    create_widgets(api_server)
+    yield COLLECTION
+    delete_widgets(api_server)
 
 
 def test_a_crd_opens_its_routes(api_server: ApiServer, widgets: str) -> None:
@@ -96,12 +113,14 @@ def test_a_crd_takes_its_objects_along(api_server: ApiServer, widgets: str) -> N
     api_server.call(
         "POST", widgets, {"metadata": {"name": "w"}, "apiVersion": "lab.example.com/v1", "kind": "Widget"}
     )
-    assert api_server.call("DELETE", CRDS + "/widgets.lab.example.com").status == 200
-    assert api_server.call("GET", widgets).status == 404
-    assert "lab.example.com" not in {
-        group["name"] for group in api_server.call("GET", "/apis").json["groups"]
-    }
-    assert api_server.call("POST", CRDS, WIDGETS).status == 201
+    delete_widgets(api_server)
+    eventually(lambda: api_server.call("GET", widgets).status == 404)
+
+    def groups() -> set[str]:
+        return {group["name"] for group in api_server.call("GET", "/apis").json["groups"]}
+
+    eventually(groups, lambda found: "lab.example.com" not in found)
+    create_widgets(api_server)
     assert api_server.call("GET", widgets).json["items"] == []
 
 

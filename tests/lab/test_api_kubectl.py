@@ -34,21 +34,18 @@ spec:
 
 
 class Kubectl:
-    def __init__(self, server: ApiServer, namespace: str, program: str) -> None:
+    def __init__(self, server: ApiServer, namespace: str) -> None:
         self._server = server
         self._namespace = namespace
-        self._program = program
 
     def __call__(self, *arguments: str, stdin: str = "", check: bool = True) -> str:
-        done = self._server.kubectl(
-            "--namespace", self._namespace, *arguments, stdin=stdin, check=check, program=self._program
-        )
+        done = self._server.kubectl("--namespace", self._namespace, *arguments, stdin=stdin, check=check)
         return done.stdout if check else done.stdout + done.stderr
 
 
 @pytest.fixture
-def kubectl(api_server: ApiServer, namespace: str, kubectl_program: str) -> Kubectl:
-    return Kubectl(api_server, namespace, kubectl_program)
+def kubectl(api_server: ApiServer, namespace: str) -> Kubectl:
+    return Kubectl(api_server, namespace)
 
 
 def test_apply_is_idempotent_and_changes(kubectl: Kubectl) -> None:
@@ -74,7 +71,7 @@ def test_server_side_apply(kubectl: Kubectl) -> None:
     assert kubectl("get", "ipaddresspool", "first", "-o", "jsonpath={.spec.addresses[*]}") == "10.0.1.0/24"
 
 
-def test_get_shows_sensible_columns(kubectl: Kubectl) -> None:
+def test_get_shows_sensible_columns(kubectl: Kubectl, namespace: str) -> None:
     kubectl("apply", "-f", "-", stdin=MANIFEST)
     heads, row = kubectl("get", "service", "web").splitlines()
     assert heads.split() == ["NAME", "TYPE", "CLUSTER-IP", "EXTERNAL-IP", "PORT(S)", "AGE"]
@@ -83,9 +80,10 @@ def test_get_shows_sensible_columns(kubectl: Kubectl) -> None:
     assert row.split()[4].startswith("80:3")
     heads, row = kubectl("get", "ipaddresspools").splitlines()
     assert heads == "NAME    AUTO ASSIGN   AVOID BUGGY IPS   ADDRESSES"
-    assert row.split() == ["first", '["10.0.0.0/24"]']
-    heads, row = kubectl("get", "svc", "-A", "-o", "wide", "-l", "app=web").splitlines()
+    assert row.split() == ["first", "true", "false", '["10.0.0.0/24"]']
+    heads, *rows = kubectl("get", "svc", "-A", "-o", "wide", "-l", "app=web").splitlines()
     assert heads.split()[0] == "NAMESPACE"
+    (row,) = [row for row in rows if row.split()[0] == namespace]
     assert row.split()[-1] == "app=web"
     heads, row = kubectl("get", "deploy").splitlines()
     assert row.split()[:2] == ["web", "0/2"]
@@ -112,7 +110,8 @@ def test_label_annotate_patch_edit_scale(kubectl: Kubectl) -> None:
     assert service["metadata"]["annotations"]["metallb.io/address-pool"] == "first"
     assert [port["name"] for port in service["spec"]["ports"]] == ["renamed"]
     pool = json.loads(kubectl("get", "ipaddresspool", "first", "-o", "json"))
-    assert pool["spec"] == {"addresses": ["10.0.0.0/24", "10.9.0.0/24"], "autoAssign": False}
+    assert pool["spec"]["addresses"] == ["10.0.0.0/24", "10.9.0.0/24"]
+    assert pool["spec"]["autoAssign"] is False
     assert kubectl("get", "deployment", "web", "-o", "jsonpath={.spec.replicas}") == "5"
 
 
@@ -135,7 +134,7 @@ def test_imperative_commands(kubectl: Kubectl, api_server: ApiServer, namespace:
     kubectl("create", "service", "loadbalancer", "lb", "--tcp", "80:8080")
     kubectl("create", "role", "reader", "--verb", "get", "--resource", "pods")
     kubectl("create", "namespace", f"{namespace}-two")
-    kubectl("delete", "namespace", f"{namespace}-two")
+    kubectl("delete", "namespace", f"{namespace}-two", "--wait=false")
     assert kubectl("get", "configmap", "settings", "-o", "jsonpath={.data}") == '{"a":"b"}'
     assert kubectl("get", "secret", "keys", "-o", "jsonpath={.data.password}") == "eA=="
     deployment = json.loads(kubectl("get", "deployment", "none", "-o", "json"))
@@ -198,13 +197,11 @@ spec:
 
 
 @pytest.mark.parametrize("form", ["json", "table"])
-def test_watching(
-    api_server: ApiServer, namespace: str, kubectl_program: str, tmp_path: Path, form: str
-) -> None:
+def test_watching(api_server: ApiServer, namespace: str, tmp_path: Path, form: str) -> None:
     """`kubectl get -w` shows what comes, until it is stopped."""
     command = [
         *(
-            kubectl_program,
+            api_server.kubectl_program,
             f"--kubeconfig={api_server.kubeconfig}",
             "-n",
             namespace,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from crier.lab.api.kinds import Column, Kind
 
@@ -118,10 +118,17 @@ GROUPED: Final = (
 BUILTIN: Final = (*CORE, *GROUPED)
 
 
-def _metallb(kind: str, plural: str, *columns: Column, versions: tuple[str, ...] = ("v1beta1",)) -> Kind:
+def _metallb(
+    kind: str,
+    plural: str,
+    *columns: Column,
+    versions: tuple[str, ...] = ("v1beta1",),
+    defaults: tuple[tuple[str, Any], ...] = (),
+) -> Kind:
     return Kind(
         "metallb.io", versions, kind, plural, has_status=True, has_generation=True, custom=True,
         unconditional_update=False, columns=columns or (_AGE,), merge_keys=(("status.conditions", "type"),),
+        defaults=defaults,
     )  # fmt: skip
 
 
@@ -129,7 +136,8 @@ METALLB: Final = (
     _metallb("IPAddressPool", "ipaddresspools",
              Column("Auto Assign", ".spec.autoAssign", "boolean"),
              Column("Avoid Buggy IPs", ".spec.avoidBuggyIPs", "boolean"),
-             Column("Addresses", ".spec.addresses")),
+             Column("Addresses", ".spec.addresses"),
+             defaults=(("spec.autoAssign", True), ("spec.avoidBuggyIPs", False))),
     _metallb("L2Advertisement", "l2advertisements",
              Column("IPAddressPools", ".spec.ipAddressPools"),
              Column("IPAddressPool Selectors", ".spec.ipAddressPoolSelectors"),
@@ -139,12 +147,15 @@ METALLB: Final = (
              Column("IPAddressPools", ".spec.ipAddressPools"),
              Column("IPAddressPool Selectors", ".spec.ipAddressPoolSelectors"),
              Column("Peers", ".spec.peers"),
-             Column("Node Selectors", ".spec.nodeSelectors", priority=10)),
+             Column("Node Selectors", ".spec.nodeSelectors", priority=10),
+             defaults=(("spec.aggregationLength", 32), ("spec.aggregationLengthV6", 128))),
     _metallb("BGPPeer", "bgppeers",
              Column("Address", ".spec.peerAddress"),
              Column("ASN", ".spec.peerASN"),
              Column("BFD Profile", ".spec.bfdProfile"),
-             Column("Multi Hops", ".spec.ebgpMultiHop"), versions=("v1beta2", "v1beta1")),
+             Column("Multi Hops", ".spec.ebgpMultiHop"), versions=("v1beta2", "v1beta1"),
+             defaults=(("spec.peerPort", 179), ("spec.disableMP", False),
+                       ("spec.dualStackAddressFamily", False))),
     _metallb("BFDProfile", "bfdprofiles",
              Column("Passive Mode", ".spec.passiveMode", "boolean"),
              Column("Transmit Interval", ".spec.transmitInterval", "integer"),

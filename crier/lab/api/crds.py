@@ -1,10 +1,11 @@
 """CustomResourceDefinitions: what makes one acceptable, and the `Kind` it opens.
 
-Schemas are kept but not enforced: objects are stored as they come.
+Of schemas the defaults and the lists' keys are honoured; objects are not held against them.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -161,6 +162,7 @@ def kind_of(crd: Object) -> Kind:
         unconditional_update=False,
         selectable=frozenset(field.json_path.lstrip(".") for field in first.selectable_fields or ()),
         merge_keys=(*_map_lists(first.schema.openAPIV3Schema if first.schema else {}, ""),),
+        defaults=(*_defaults(first.schema.openAPIV3Schema if first.schema else {}, ""),),
     )
 
 
@@ -171,6 +173,28 @@ def _column(column: _Column) -> Column:
     return Column(
         column.name, column.json_path, column.type, column.format, column.description, column.priority
     )  # fmt: skip
+
+
+def fill_in(kind: Kind, thing: Object) -> None:
+    """Give fields that are not there their defaults, in place."""
+    for path, value in kind.defaults:
+        *steps, last = path.split(".")
+        at: Any = thing
+        for step in steps:
+            at = at.get(step) if isinstance(at, dict) else None
+        if isinstance(at, dict):
+            at.setdefault(last, copy.deepcopy(value))
+
+
+def _defaults(schema: Any, path: str, depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Defaults of fields, an object's own before those inside it; none inside lists."""
+    properties = schema.get("properties") if isinstance(schema, dict) and depth <= 64 else None
+    for name, inner in properties.items() if isinstance(properties, dict) else ():
+        if isinstance(inner, dict):
+            field = f"{path}.{name}".lstrip(".")
+            if "default" in inner:
+                yield field, inner["default"]
+            yield from _defaults(inner, field, depth + 1)
 
 
 def _map_lists(schema: Any, path: str, depth: int = 0) -> Iterator[tuple[str, str]]:

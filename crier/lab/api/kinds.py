@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 ALL_VERBS: Final = (
     *("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"),
@@ -60,6 +60,8 @@ class Kind:
     """Fields beside the common ones that field selectors may name (a CRD's `selectableFields`)."""
     merge_keys: tuple[tuple[str, str], ...] = ()
     """(dotted path of a list, key field) of the CRD's `x-kubernetes-list-type: map` lists."""
+    defaults: tuple[tuple[str, Any], ...] = ()
+    """(dotted path of a field, value) of the CRD's defaults; one whose parent is absent is left out."""
 
     @property
     def resource(self) -> str:

@@ -18,6 +18,7 @@ from crier.lab.api import errors
 from crier.lab.api.admission import Admission
 from crier.lab.api.apply import apply as apply_fields
 from crier.lab.api.convert import from_version, to_version
+from crier.lab.api.crds import fill_in
 from crier.lab.api.garbage import Garbage
 from crier.lab.api.kinds import Kind, Kinds
 from crier.lab.api.patch import json_patch, merge_patch, strategic_merge_patch
@@ -113,6 +114,7 @@ class Registry:
             metadata["generation"] = 1
         if kind.has_status and kind.resource != "nodes":  # a kubelet registers with its status
             new.pop("status", None)
+        fill_in(kind, new)
         self._admission.admit(kind, new, None, write.now)
         if write.dry_run:
             return new
@@ -217,6 +219,7 @@ class Registry:
                 "managedFields"
             ]  # who leaves them out does not mean to drop them
         new = _merge_subresource(kind, subresource, old, new)
+        fill_in(kind, new)
         metadata = new["metadata"]
         if metadata.get("deletionTimestamp"):
             added = sorted(set(metadata.get("finalizers") or ()) - set(before.get("finalizers") or ()))
@@ -363,6 +366,11 @@ def check_shape(kind: Kind, version: str, body: Any, *, strict: bool = False) ->
         raise errors.bad_request(
             f"the API version in the data ({body.get('apiVersion')}, {body.get('kind')}) does not match "
             f"the expected API version ({wanted}, {kind.kind})"
+        )
+    if kind.custom and not (body.get("kind") and body.get("apiVersion")):
+        # what a builtin kind lacks is known from the URL; a custom one has to say it
+        raise errors.bad_request(
+            f"the object provided is unrecognized (must be of type {kind.kind}): no kind or no apiVersion"
         )
     made = conform(wanted, kind.kind, body, strict=strict)
     for owner in made["metadata"].get("ownerReferences") or ():

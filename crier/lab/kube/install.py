@@ -28,10 +28,7 @@ class Accounts:
 def install_crds(kube: Kube) -> None:
     """Returns when MetalLB's kinds are served.  Raises LabError with the API's words when it refuses one."""
     _apply(kube, "crds")
-    kube.kubectl(
-        *("wait", "--for=condition=Established", f"--timeout={ESTABLISHED_PATIENCE}"),
-        *("--filename", f"{_manifests()}/crds/", "--recursive"),
-    )
+    kube.kubectl("wait", "--for=condition=Established", f"--timeout={ESTABLISHED_PATIENCE}", "crds", "--all")
 
 
 def install(kube: Kube, *, url: str | None = None) -> Accounts:
