@@ -6,13 +6,16 @@ import importlib.metadata
 import os
 import random
 import sys
+import uuid
 from collections.abc import Sequence
 from typing import NoReturn
 
 import trio
 
 from allocator import status
+from allocator.campaign import Campaign
 from allocator.controller import Controller
+from allocator.fence import Fence, FencedTransport, clock
 from allocator.metrics import registry
 from allocator.report import Reporter
 from allocator.secret import ensure_secret
@@ -31,6 +34,8 @@ log = logs.get(__name__)
 
 COMPONENT = "metallb-controller"
 """Source of our events; MetalLB's name, because people select by it."""
+IDENTITY = "CRIER_CONTROLLER_IDENTITY"
+"""Variable by which a process that begins anew knows its own lease."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,10 +63,21 @@ def _give_up(why: str) -> NoReturn:
 
 async def run(api: Api, settings: Settings) -> None:
     """Until a stop signal; then at once, because all that matters is in the API."""
-    recorder = Recorder(api, COMPONENT)
-    controller = Controller(api, recorder, namespace=settings.namespace, lb_class=settings.lb_class)
-    reporter = Reporter(api, controller, recorder, namespace=settings.namespace, pod_name=settings.pod_name)
+    fence = Fence()
+    campaign = None
+    working_api = api
+    if settings.leader_elect:
+        campaign = Campaign(api, fence, namespace=settings.namespace, identity=identity(settings.pod_name))
+        working_api = Api(FencedTransport(api.transport, fence))
+    recorder = Recorder(working_api, COMPONENT)
+    controller = Controller(working_api, recorder, namespace=settings.namespace, lb_class=settings.lb_class)
+    reporter = Reporter(
+        working_api, controller, recorder, namespace=settings.namespace, pod_name=settings.pod_name
+    )
     version = importlib.metadata.version("crier-lb")
+
+    def leading() -> bool:
+        return campaign is None or campaign.elector.is_valid(clock())
 
     def show_status() -> Response:
         return Response.json(
@@ -72,6 +88,8 @@ async def run(api: Api, settings: Settings) -> None:
                 controller.problems,
                 synced=controller.synced,
                 version=version,
+                leading=leading(),
+                leader=campaign.elector.holder if campaign else settings.pod_name,
             )
         )
 
@@ -80,22 +98,82 @@ async def run(api: Api, settings: Settings) -> None:
         "/readyz": lambda: Response.text("ok"),
         "/status": show_status,
     }
-    metrics = registry(controller, lambda: recorder.dropped)
+    metrics = registry(controller, lambda: recorder.dropped, leading)
     routes["/metrics"] = lambda: Response(200, metrics.render(), CONTENT_TYPE)
     log.info("starting", version=version, namespace=settings.namespace, lb_class=settings.lb_class)
     async with trio.open_nursery() as nursery:
-        await nursery.start(stop_on_signal, lambda _: nursery.cancel_scope.cancel())
+        stopping = trio.Event()
+        await nursery.start(stop_on_signal, lambda _: hurry(nursery, stopping))
         await nursery.start(serve, routes, settings.health_host, settings.health_port)
         if settings.ml_secret_name:
             nursery.start_soon(
                 ensure_secret, api, settings.namespace, settings.ml_secret_name, settings.deployment
             )
+        nursery.start_soon(keep_scraped, api, settings, routes["/metrics"])
+        if campaign is not None:
+            nursery.start_soon(stand, campaign)
+        nursery.start_soon(work, campaign, controller, reporter, recorder, stopping)
+        await stopping.wait()
+        if campaign is not None:
+            await campaign.stop()
+        nursery.cancel_scope.cancel()
+    log.info("stopped")
+
+
+def hurry(nursery: trio.Nursery, stopping: trio.Event) -> None:
+    """The first signal ends the work and gives the lease back; the second ends everything."""
+    if stopping.is_set():
+        nursery.cancel_scope.cancel()
+    stopping.set()
+
+
+async def work(
+    campaign: Campaign | None,
+    controller: Controller,
+    reporter: Reporter,
+    recorder: Recorder,
+    stopping: trio.Event,
+) -> None:
+    """From our election to the end.
+
+    Nothing is listed before the election: what is read then has in it all that the last leader wrote.
+    """
+    if campaign is not None:
+        await campaign.elected.wait()
+    async with trio.open_nursery() as nursery:
+
+        async def end() -> None:
+            await stopping.wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(end)
         nursery.start_soon(recorder.run)
         await nursery.start(controller.run)
         nursery.start_soon(reporter.run)
-        nursery.start_soon(keep_scraped, api, settings, routes["/metrics"])
         log.info("started", services=len(controller.services.objects), pools=len(controller.pools.objects))
-    log.info("stopped")
+
+
+async def stand(campaign: Campaign) -> None:
+    why = await campaign.run()
+    log.error("leadership_lost", why=why, identity=campaign.elector.identity)
+    begin_anew(campaign.elector.identity)
+
+
+def identity(pod_name: str) -> str:
+    """Of this process: a container started anew in the same pod must not take itself for the one before."""
+    return os.environ.get(IDENTITY) or f"{pod_name}_{uuid.uuid4().hex[:12]}"
+
+
+def begin_anew(me: str) -> NoReturn:
+    """Become a fresh process, now.
+
+    Threads may still be in the middle of a write, and nothing but the end of a process stops a thread for
+    sure.  The same process id goes on, so nobody counts this as a crash and delays the next start.
+    """
+    os.environ[IDENTITY] = me
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
 
 
 async def keep_scraped(api: Api, settings: Settings, show: Handler) -> None:

@@ -13,8 +13,13 @@ _HELP_TOTAL = "Usable {family}addresses of the pool."
 _HELP_USED = "Distinct {family}addresses of the pool in use."
 
 
-def registry(controller: Controller, events_dropped: Callable[[], int]) -> Registry:
-    """Everything is read from the controller when somebody scrapes, so nothing can be out of step."""
+def registry(
+    controller: Controller, events_dropped: Callable[[], int], leading: Callable[[], bool] = lambda: True
+) -> Registry:
+    """Everything is read from the controller when somebody scrapes, so nothing can be out of step.
+
+    Who does not lead knows nothing, and says nothing but that: MetalLB's alerts are about whoever works.
+    """
 
     def per_pool(name: str, text: str, count: Callable[[str], float]) -> Reported:
         def read() -> Iterator[tuple[Labels, float]]:
@@ -30,7 +35,11 @@ def registry(controller: Controller, events_dropped: Callable[[], int]) -> Regis
         return controller.allocator.ledger.usage(pool)
 
     def one(name: str, text: str, kind: str, read: Callable[[], float]) -> Reported:
-        return Reported(name, text, "counter" if kind == "counter" else "gauge", lambda: [((), read())])
+        def samples() -> Iterator[tuple[Labels, float]]:
+            if leading():
+                yield (), read()
+
+        return Reported(name, text, "counter" if kind == "counter" else "gauge", samples)
 
     metallb = "metallb_allocator"
     return Registry(
@@ -87,6 +96,12 @@ def registry(controller: Controller, events_dropped: Callable[[], int]) -> Regis
             "1 while the newest configuration is not in force.",
             "gauge",
             lambda: int(bool(controller.problems)),
+        ),
+        Reported(
+            "crier_controller_leading",
+            "1 in the controller that gives addresses, 0 in those that stand by.",
+            "gauge",
+            lambda: [((), float(leading()))],
         ),
         one(
             "crier_controller_services_pending",

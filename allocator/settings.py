@@ -32,6 +32,8 @@ class Settings:
     tls_cipher_suites: tuple[str, ...]
     """Go's names; TLS 1.2 only."""
     metrics_cert_dir: str
+    leader_elect: bool
+    """Write only while we hold the Lease; needed as soon as two controllers may run."""
 
 
 def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
@@ -57,6 +59,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     )
     flags.text("--webhook-secret", default="metallb-webhook-cert", help="accepted: there is no webhook")
     flags.switch("--webhook-http2", help="accepted: there is no webhook")
+    flags.switch("--leader-elect", help="several controllers may run: only the holder of the Lease writes")
     flags.text("--health-bind-address", help="address for --health-probe-port; empty: all")
     values = flags.parse(argv)
     if values["webhook_mode"] == "onlywebhook":
@@ -77,4 +80,5 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         tls_min_version=values["tls_min_version"],
         tls_cipher_suites=suites,
         metrics_cert_dir=values["metrics_cert_dir"],
+        leader_elect=values["leader_elect"],
     )

@@ -82,6 +82,8 @@ def document(
     *,
     synced: bool,
     version: str,
+    leading: bool = True,
+    leader: str = "",
 ) -> dict[str, Any]:
     """The `/status` document (docs/architecture.md)."""
     pools = []
@@ -97,6 +99,8 @@ def document(
     return {
         "version": version,
         "synced": synced,
+        "leading": leading,
+        "leader": leader,
         "pools": pools,
         "services": [
             {"name": key, "addresses": [str(address) for address in claim.addresses], "pool": claim.pool}

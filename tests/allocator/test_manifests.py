@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 import yaml
 
+from allocator.campaign import Campaign
+from allocator.fence import Fence
 from allocator.settings import parse
 from crier.kube import resources
 from crier.kube.client import Api
@@ -24,8 +27,12 @@ MANIFESTS = Path(__file__).parents[2] / "manifests"
 @pytest.fixture(scope="module")
 def base() -> list[dict[str, Any]]:
     """What `kubectl apply -k manifests/base` would send."""
+    return build("base")
+
+
+def build(folder: str) -> list[dict[str, Any]]:
     done = subprocess.run(
-        ["kubectl", "kustomize", str(MANIFESTS / "base")],
+        ["kubectl", "kustomize", str(MANIFESTS / folder)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -117,6 +124,18 @@ def test_the_controller_understands_its_own_manifest(base: list[dict[str, Any]])
     found = parse(container["args"], environ)
     assert (found.namespace, found.pod_name, found.metrics_port) == (SYSTEM, "controller-0", 9120)
     assert (found.ml_secret_name, found.deployment) == ("memberlist", "controller")
+    assert found.leader_elect
+
+
+def test_two_controllers(base: list[dict[str, Any]]) -> None:
+    """The overlay changes the Deployment of the controller, and nothing else."""
+    built = build("overlays/ha")
+    changed = [each for each in built if each not in base]
+    (deployment,) = changed
+    assert (deployment["kind"], deployment["metadata"]["name"]) == ("Deployment", "controller")
+    assert deployment["spec"]["replicas"] == 2
+    assert deployment["spec"]["strategy"]["type"] == "RollingUpdate"
+    assert len(built) == len(base)
 
 
 def test_every_service_account_and_role_meets(base: list[dict[str, Any]]) -> None:
@@ -188,7 +207,10 @@ async def test_the_controller_asks_for_nothing_it_may_not(base: list[dict[str, A
     at_home = find(base, "Role", "controller")["rules"]
     async with open_cluster() as cluster:
         transport = Recording(cluster.api.transport.host)
-        async with open_controller(cluster, api=Api(transport), secret=True):
+        campaign = Campaign(Api(transport), Fence(), namespace=SYSTEM, identity="controller-0")
+        async with trio.open_nursery() as nursery, open_controller(cluster, api=Api(transport), secret=True):
+            nursery.start_soon(campaign.run)
+            await campaign.elected.wait()
             await cluster.add_pool("one", "192.0.2.0/32")
             await cluster.add_service("first")
             await cluster.until(lambda: cluster.ips("first"))
@@ -201,6 +223,8 @@ async def test_the_controller_asks_for_nothing_it_may_not(base: list[dict[str, A
             await cluster.api.delete(CONFIGURATION_STATES, "controller", namespace=SYSTEM)
             await cluster.until(lambda: cluster.state().get("result") == "Valid")
             await cluster.still("first")
+            await campaign.stop()
+            nursery.cancel_scope.cancel()
         refused = {
             question
             for question in transport.asked
@@ -216,4 +240,6 @@ async def test_the_controller_asks_for_nothing_it_may_not(base: list[dict[str, A
             ("patch", "configurationstates/status"),
             ("create", "events"),
             ("create", "secrets"),
+            ("create", "leases"),
+            ("update", "leases"),
         } <= seen, "the test did not get far enough to prove anything"

@@ -58,7 +58,7 @@ def program(kubeconfig: Path | None, *arguments: str, **environ: str) -> Iterato
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "allocator.app", f"--health-probe-port={port}"),
-            *("--health-bind-address=127.0.0.1", f"--port={free_port()}", *arguments),
+            *("--health-bind-address=127.0.0.1", f"--port={free_port()}", "--leader-elect", *arguments),
         ],
         env={
             "PATH": os.environ["PATH"],
@@ -129,6 +129,69 @@ def test_from_start_to_end() -> None:
         assert [entry["ip"] for entry in web["status"]["loadBalancer"]["ingress"]] == ["192.0.2.0"]
 
 
+def ips(kubeconfig: Path, name: str) -> list[str]:
+    found = json.loads(kubectl(kubeconfig, "get", "service", name, "-o", "json"))
+    return [entry["ip"] for entry in found["status"].get("loadBalancer", {}).get("ingress", ())]
+
+
+def named(name: str) -> dict[str, Any]:
+    return {**SERVICE, "metadata": {"name": name, "namespace": "default"}}
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_next_one_takes_over(number: signal.Signals) -> None:
+    """The leader is killed, or stopped, while a service waits: the other one serves it."""
+    with start_api_process("--metallb-crds") as api:
+        kubectl(api.kubeconfig, "create", "namespace", "metallb-system")
+        kubectl(api.kubeconfig, "apply", manifest=POOL)
+        with program(api.kubeconfig) as one:
+            one.until("started")
+            with program(api.kubeconfig, METALLB_POD_NAME="controller-1") as two:
+                two.until("starting")
+                kubectl(api.kubeconfig, "apply", manifest=named("before"))
+                one.until("service_written", service="default/before")
+                standby = json.loads(two.ask("/status"))
+                assert (standby["leading"], standby["synced"]) == (False, False)
+                assert json.loads(one.ask("/status"))["leading"] is True
+                metrics = two.ask("/metrics").decode()
+                assert "crier_controller_leading 0" in metrics
+                assert "config_loaded" not in metrics, "or its alert would be about who stands by"
+                one.end(number)
+                kubectl(api.kubeconfig, "apply", manifest=named("after"))
+                two.until("leading")
+                two.until("service_written", service="default/after")
+                taken = json.loads(two.ask("/status"))
+                assert taken["leading"] is True
+                assert taken["leader"].startswith("controller-1_")
+                assert (ips(api.kubeconfig, "before"), ips(api.kubeconfig, "after")) == (
+                    ["192.0.2.0"],
+                    ["192.0.2.1"],
+                )
+
+
+@pytest.mark.e2e
+def test_a_leader_that_cannot_renew_begins_anew() -> None:
+    """Somebody else has the lease: it stops writing, becomes a fresh process, and stands by."""
+    with start_api_process("--metallb-crds") as api:
+        kubectl(api.kubeconfig, "create", "namespace", "metallb-system")
+        kubectl(api.kubeconfig, "apply", manifest=POOL)
+        with program(api.kubeconfig) as running:
+            running.until("started")
+            lease = ("lease", "-n", "metallb-system", "crier-controller")
+            thief = json.dumps({"spec": {"holderIdentity": "thief", "leaseDurationSeconds": 6}})
+            kubectl(api.kubeconfig, "patch", *lease, "--type=merge", "-p", thief)
+            lost = running.until("leadership_lost")
+            assert lost["why"] == "thief has the lease"
+            running.until("starting")
+            kubectl(api.kubeconfig, "apply", manifest=SERVICE)
+            assert running.until("leading")["identity"] == lost["identity"], "the same process"
+            running.until("service_written", service="default/web")
+            assert running.end(signal.SIGTERM) == 0
+        found = json.loads(kubectl(api.kubeconfig, "get", *lease, "-o", "json"))
+        assert found["spec"]["holderIdentity"] == "", "given back"
+
+
 @pytest.mark.e2e
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_ends_also_without_an_api(number: signal.Signals, tmp_path: Path) -> None:
@@ -142,7 +205,7 @@ def test_it_ends_also_without_an_api(number: signal.Signals, tmp_path: Path) -> 
     }
     (tmp_path / "config").write_text(json.dumps(config))
     with program(tmp_path / "config") as running:
-        running.until("watch_failed")
+        running.until("lease_not_reached")
         assert running.ask("/healthz") == b"ok"
         assert json.loads(running.ask("/status"))["synced"] is False
         assert running.end(number) == 0
