@@ -11,6 +11,7 @@ from typing import NoReturn, TypeVar
 from crier.lab.cluster import Settings, check_machine
 from crier.lab.demo import USAGE_ERROR, Demo, Options, remove
 from crier.lab.errors import LabError, NotPossible
+from crier.lab.kube import Programs, programs
 from crier.lab.lan import MAX_NODES, MIN_NODES
 from crier.lab.report import SCENARIOS
 from crier.lab.scenarios import parse_scenarios
@@ -92,12 +93,27 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         "--keep", action="store_true", help="leave the LAN up at the end and say how to enter it"
     )
+    flags.add_argument(
+        "--api",
+        choices=("embedded", "kube"),
+        default="embedded",
+        help="the Kubernetes API: the lab's own, or a real kube-apiserver, built on first use (embedded)",
+    )
+    flags.add_argument(
+        "--data-path",
+        choices=("lab", "kube-proxy"),
+        default="lab",
+        help="what serves a VIP's traffic: the lab's own, or kube-proxy with --api kube (lab)",
+    )
     flags.add_argument("--remove", metavar="RUN", help="remove a LAN that was left up, and do nothing else")
     return flags
 
 
 def main(argv: list[str]) -> int:
-    options = parser().parse_args(argv)
+    flags = parser()
+    options = flags.parse_args(argv)
+    if options.data_path == "kube-proxy" and options.api != "kube":
+        flags.error("--data-path: kube-proxy needs --api kube")
     try:
         check_machine()
         if options.remove is not None:
@@ -105,7 +121,14 @@ def main(argv: list[str]) -> int:
         _check_report_directory(options.report_dir)
         return Demo(
             Options(
-                settings=Settings(options.nodes, options.services, options.gossip_port, options.keep),
+                settings=Settings(
+                    options.nodes,
+                    options.services,
+                    options.gossip_port,
+                    options.keep,
+                    kube=_kube(options.data_path) if options.api == "kube" else None,
+                    kube_proxy=options.data_path == "kube-proxy",
+                ),
                 scenarios=options.scenario,
                 runs=options.runs,
                 seed=options.seed,
@@ -122,6 +145,14 @@ def main(argv: list[str]) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _kube(data_path: str) -> Programs:
+    """A real API server's programs, now rather than with half a LAN up.  Raises LabError."""
+    found = programs(_complain)
+    if data_path == "kube-proxy" and found.proxy is None:
+        raise NotPossible(f"--data-path: there is {found.apiserver} but no kube-proxy beside it or on PATH")
+    return found
 
 
 def _check_report_directory(directory: Path) -> None:

@@ -24,9 +24,12 @@ import trio
 from crier.lab import lan, netns
 from crier.lab.datapath import Backend, Front, render
 from crier.lab.errors import LabError
+from crier.lab.kube import Programs as KubePrograms
+from crier.lab.kube.plane import Plane, proxy_command, start_plane
 from crier.lab.kubelet import CONTROLLER_POD, SECRET, SYSTEM, Kubelet, speaker_pod
 from crier.lab.lan import Host, Lan
 from crier.lab.process import LabProcess, Processes, entry_point
+from crier.lab.rest import Rest
 from crier.lab.runs import Run
 from crier.lab.services import LabService
 
@@ -57,6 +60,10 @@ class Settings:
     keep: bool = False
     programs: Programs | None = None
     """None runs ours."""
+    kube: KubePrograms | None = None
+    """A real API server; None is the embedded one."""
+    kube_proxy: bool = False
+    """A real kube-proxy on every node, which needs a real API server; else the lab's own data path."""
 
 
 class Cluster:
@@ -65,13 +72,14 @@ class Cluster:
     def __init__(self, run: Run, settings: Settings) -> None:
         self.run = run
         self.settings = settings
-        self._programs = settings.programs or our_programs()
+        self.programs = settings.programs or our_programs()
         self.lan = Lan(run, settings.nodes)
         self.processes = Processes(run, outlive_us=settings.keep)
         self.server = f"http://{self.lan.control_plane.ipv4}:{API_PORT}"
         self.kubeconfig = run.directory / "kubeconfig"
         """For `kubectl` on this machine."""
         self._node_kubeconfig = run.directory / "kubeconfig-nodes"
+        self._plane: Plane | None = None
         self.kubelet: Kubelet
 
     # -- coming up
@@ -79,10 +87,14 @@ class Cluster:
     async def start(self, say: Callable[[str], None]) -> None:
         say(f"a LAN of {self.settings.nodes} nodes, a client and a control plane")
         self.lan.up()
-        say("the Kubernetes API")
-        local = await self._start_api()
+        if self.settings.kube is None:
+            say("the Kubernetes API")
+            api = Rest(await self._start_api())
+        else:
+            say("the Kubernetes API, a real one")
+            api = await self._start_kube(self.settings.kube)
         self.kubelet = Kubelet(
-            local, self.lan.nodes.values(), self.settings.services, self.run.directory / "nodes"
+            api, self.lan.nodes.values(), self.settings.services, self.run.directory / "nodes"
         )
         await trio.to_thread.run_sync(self.kubelet.populate)
         say("the controller")
@@ -123,15 +135,36 @@ class Cluster:
         self._node_kubeconfig.write_text(_kubeconfig(self.server), encoding="utf-8")
         return local if local.startswith("http") else f"http://{local}"
 
+    async def _start_kube(self, programs: KubePrograms) -> Rest:
+        host, directory = self.lan.control_plane, make_private(self.run.directory / "kube")
+        self._plane = await start_plane(programs, self.processes, host, directory, "kube-system")
+        await trio.to_thread.run_sync(self.kubeconfig.symlink_to, self._plane.kube.kubeconfig)
+        return self._plane.kube.rest
+
+    def _kubeconfig_of(self, component: str) -> str:
+        """The API as our programs see it: with a real server, each as its service account."""
+        if self._plane is None:
+            return str(self._node_kubeconfig)
+        accounts = self._plane.accounts
+        return str(accounts.controller if component == "controller" else accounts.speaker)
+
+    def _datapath_command(self, name: str) -> list[str]:
+        ours = [sys.executable, "-m", "crier.lab.datapath", "--node", name]
+        if self._plane is None:
+            return [*ours, "--server", self.server]
+        if self.settings.kube_proxy:
+            return proxy_command(self._plane.kube.programs, name, self._plane.proxy)
+        return [*ours, "--kubeconfig", str(self._plane.inside)]
+
     async def _start_controller(self) -> None:
         host = self.lan.control_plane
         await trio.to_thread.run_sync(self.kubelet.run_pod, CONTROLLER_POD, "controller", host)
         self.processes.start(
             "controller",
-            self._programs.controller,
+            self.programs.controller,
             namespace=host.netns,
             environment={
-                "KUBECONFIG": str(self._node_kubeconfig),
+                "KUBECONFIG": self._kubeconfig_of("controller"),
                 "METALLB_NAMESPACE": SYSTEM,
                 "METALLB_POD_NAME": CONTROLLER_POD,
                 "METALLB_DEPLOYMENT": "controller",
@@ -143,11 +176,7 @@ class Cluster:
         """What a node runs once it has booted: its pods of the Services, kube-proxy, the speaker."""
         host = self.lan.nodes[name]
         self.processes.start(f"backend-{name}", self._backend_command(host), namespace=host.netns)
-        self.processes.start(
-            f"datapath-{name}",
-            [sys.executable, "-m", "crier.lab.datapath", "--node", name, "--server", self.server],
-            namespace=host.netns,
-        )
+        self.processes.start(f"datapath-{name}", self._datapath_command(name), namespace=host.netns)
         await trio.to_thread.run_sync(self.kubelet.run_pod, speaker_pod(name), "speaker", host)
         await trio.to_thread.run_sync(self.kubelet.mount_secret, name)
         self.start_speaker(name)
@@ -155,7 +184,7 @@ class Cluster:
     def start_speaker(self, name: str) -> LabProcess:
         host = self.lan.nodes[name]
         environment = {
-            "KUBECONFIG": str(self._node_kubeconfig),
+            "KUBECONFIG": self._kubeconfig_of("speaker"),
             "METALLB_NODE_NAME": name,
             "METALLB_POD_NAME": speaker_pod(name),
             "METALLB_NAMESPACE": SYSTEM,
@@ -167,7 +196,7 @@ class Cluster:
             environment["METALLB_ML_BIND_PORT"] = str(self.settings.gossip_port)
         return self.processes.start(
             f"speaker-{name}",
-            [*hiding(MACHINES_OWN), *self._programs.speaker],
+            [*hiding(MACHINES_OWN), *self.programs.speaker],
             namespace=host.netns,
             environment=environment,
         )
@@ -205,7 +234,7 @@ class Cluster:
 
     async def power_on(self, node: str) -> None:
         self.lan.power_on(node)
-        await self.start_node(node)
+        await self.start_node(node, proxy_first=True)
 
     def _on(self, node: str) -> Iterable[LabProcess]:
         return (p for name, p in self.processes.all.items() if name.endswith(f"-{node}"))
@@ -245,6 +274,11 @@ def check_machine() -> None:
     backends = [(Backend(host, 80), Backend(host + 1, 80)) for host in (lan.NETWORK4[1], lan.NETWORK6[1])]
     fronts = [Front(pair[0].address, "tcp", 80, pair[:count]) for pair in backends for count in (0, 1, 2)]
     lan.check_machine(render(fronts))
+
+
+def make_private(directory: Path) -> Path:
+    directory.mkdir(mode=0o700)
+    return directory
 
 
 def hiding(directory: Path) -> list[str]:

@@ -20,6 +20,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, Final
 
 from crier.lab.conntrack import IPAddress, Place, forget_udp
@@ -172,9 +173,9 @@ def lost_backends(before: Iterable[Front], after: Iterable[Front]) -> dict[Place
 class Datapath:
     """Keeps the namespace it runs in equal to the plan."""
 
-    def __init__(self, node: str, server: str) -> None:
+    def __init__(self, node: str, api: Rest) -> None:
         self._node = node
-        self._api = Rest(server)
+        self._api = api
         self._changed = threading.Event()
         self._seen: dict[str, dict[str, Object]] = {}
         self._fronts: tuple[Front, ...] | None = None
@@ -220,10 +221,13 @@ class Datapath:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m crier.lab.datapath", description=__doc__.splitlines()[0])
     parser.add_argument("--node", required=True, help="the node this namespace is")
-    parser.add_argument("--server", required=True, help="the lab's API, http://ADDRESS:PORT")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--server", help="the lab's API, http://ADDRESS:PORT")
+    where.add_argument("--kubeconfig", type=Path, help="the lab's API, by a kubeconfig that it wrote")
     options = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    Datapath(options.node, options.server).run()
+    api = Rest(options.server) if options.server else Rest.from_kubeconfig(options.kubeconfig)
+    Datapath(options.node, api).run()
     return 0
 
 

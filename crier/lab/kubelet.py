@@ -135,6 +135,8 @@ def slice_manifest(
                     "serving": host.name not in unready,
                     "terminating": False,
                 },
+                # what kube-proxy goes by for `trafficDistribution: PreferSameNode`
+                "hints": {"forNodes": [{"name": host.name}]},
             }
             for host in hosts
         ],
@@ -145,9 +147,9 @@ class Kubelet:
     """The kubelets of all nodes and the controllers beside us.  Calls block for milliseconds."""
 
     def __init__(
-        self, server: str, hosts: Iterable[Host], services: Iterable[LabService], secrets: Path
+        self, api: Rest, hosts: Iterable[Host], services: Iterable[LabService], secrets: Path
     ) -> None:
-        self._api = Rest(server)
+        self._api = api
         self._hosts = {host.name: host for host in hosts}
         self._services = tuple(services)
         self._secrets = secrets

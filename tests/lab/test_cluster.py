@@ -101,7 +101,7 @@ def test_an_api_that_is_not_there_is_one_error() -> None:
 
 
 def test_the_secret_is_mounted_for_its_owner_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kubelet = Kubelet("http://127.0.0.1:1", (), (), tmp_path)
+    kubelet = Kubelet(Rest("http://127.0.0.1:1"), (), (), tmp_path)
     monkeypatch.setattr(Rest, "get", lambda *_: None)
     assert not kubelet.mount_secret("node-1"), "there is none yet"
     monkeypatch.setattr(Rest, "get", lambda *_: {"data": {"secretkey": "c2VjcmV0"}})
