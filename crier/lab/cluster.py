@@ -234,7 +234,7 @@ class Cluster:
 
     async def power_on(self, node: str) -> None:
         self.lan.power_on(node)
-        await self.start_node(node, proxy_first=True)
+        await self.start_node(node)
 
     def _on(self, node: str) -> Iterable[LabProcess]:
         return (p for name, p in self.processes.all.items() if name.endswith(f"-{node}"))
