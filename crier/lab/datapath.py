@@ -152,13 +152,14 @@ def _dnat(family: str, front: Front) -> str:
 
 
 def lost_backends(before: Iterable[Front], after: Iterable[Front]) -> dict[Place, frozenset[Place]]:
-    """UDP ports that lost a backend, with those that they still have."""
+    """UDP ports that are new or lost a backend, with the backends they have now."""
     now = {
         (f.address, f.port): frozenset((b.address, b.port) for b in f.backends)
         for f in after
         if f.protocol == "udp"
     }
-    lost = {}
+    known = {(f.address, f.port) for f in before if f.protocol == "udp"}
+    lost = {place: backends for place, backends in now.items() if place not in known}
     for front in before:
         place = (front.address, front.port)
         left = now.get(place, frozenset())
@@ -213,7 +214,7 @@ class Datapath:
             return
         before, self._fronts = self._fronts or (), fronts
         # A UDP "connection" never ends while its client keeps talking: without this a client would follow an
-        # endpoint that the plan no longer has.
+        # endpoint that the plan no longer has, or none at all since it asked before its port was programmed.
         forgotten = forget_udp(stale) if (stale := lost_backends(before, fronts)) else 0
         print(f"{len(fronts)} ports programmed, {forgotten} flows forgotten", flush=True)
 

@@ -105,13 +105,13 @@ def test_a_front_without_backends_is_dropped_not_forwarded() -> None:
     assert ruleset.count(f"ip daddr {{ {VIP4} }} drop") == 2
 
 
-def test_only_a_lost_udp_backend_is_worth_forgetting() -> None:
+def test_only_a_new_udp_port_or_a_lost_backend_is_worth_forgetting() -> None:
     one, two = Backend(IPv4Address("172.30.0.11"), 9080), Backend(IPv4Address("172.30.0.12"), 9080)
     before = [Front(VIP4, "udp", 8000, (one, two)), Front(VIP4, "tcp", 80, (one,))]
     assert lost_backends(before, before) == {}
     assert lost_backends(before, [Front(VIP4, "udp", 8000, (one,))]) == {(VIP4, 8000): {(one.address, 9080)}}
     assert lost_backends(before, []) == {(VIP4, 8000): frozenset()}
-    assert lost_backends([], before) == {}
+    assert lost_backends([], before) == {(VIP4, 8000): {(one.address, 9080), (two.address, 9080)}}
 
 
 # --------------------------------------------------------------------------------- with real packets
