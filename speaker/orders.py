@@ -121,6 +121,8 @@ class VipState(msgspec.Struct, frozen=True):
     requests_received: int
     responses_sent: int
     gratuitous_sent: int
+    claimed_by: str = ""
+    """Hardware address of a host that is no speaker and used the address within the last two minutes."""
 
 
 class Vips(_Message, frozen=True):
@@ -149,10 +151,14 @@ class Happened(_Message, frozen=True):
     """Unix time."""
     what: str
     """`took_over`, `handed_over`, `withdrew`, `member_joined`, `member_left`, `member_unreachable`,
-    `member_reachable`, `interface_added`, `interface_removed`, `conflict`, `name_conflict`, ..."""
+    `member_reachable`, `interface_added`, `interface_removed`, `conflict` (a host that may be
+    no speaker uses the address), `contradicted` (another speaker announced it while it was ours),
+    `name_conflict`, ..."""
     subject: str
     """The address or the member's name it happened to."""
     why: str = ""
+    mac: str = ""
+    """Of a `conflict`: hardware address of the other host."""
 
 
 Down: TypeAlias = Orders | Seeds

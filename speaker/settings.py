@@ -54,6 +54,17 @@ class BgpType(StrEnum):
     FRR_K8S = "frr-k8s"
 
 
+class ConflictPolicy(StrEnum):
+    """What to do about a host that is no speaker and uses an address of ours (RFC 5227 section 2.4)."""
+
+    DEFEND = "defend"
+    """Announce again, ever more rarely, and report."""
+    YIELD = "yield"
+    """Leave it the address, report, and look again after a minute without it."""
+    REPORT = "report"
+    """Go on answering, do not fight, report."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     node_name: str
@@ -98,6 +109,10 @@ class Settings:
 
     exclude_l2_file: Path
     """YAML list of the interfaces that never announce; need not exist."""
+
+    conflict_policy: ConflictPolicy
+    gratuitous_interval: int
+    """Seconds between two announcements of an address that did not move; 0: none."""
 
     bgp_type: BgpType
     frrk8s_namespace: str
@@ -167,6 +182,22 @@ def _flags(environ: Mapping[str, str]) -> Flags:
         env="CRIER_EXCLUDE_L2_FILE",
         default="/etc/metallb/excludel2.yaml",
         help="interfaces that never announce; need not exist",
+    )
+
+    found.choice(
+        "--conflict-policy",
+        [each.value for each in ConflictPolicy],
+        env="CRIER_CONFLICT_POLICY",
+        default="defend",
+        help="what to do about another host that uses an address of ours",
+    )
+    found.integer(
+        "--gratuitous-interval",
+        env="CRIER_GRATUITOUS_INTERVAL",
+        default=0,
+        minimum=0,
+        maximum=86400,
+        help="seconds between announcements of what did not move; 0: none",
     )
 
     found.choice(
@@ -246,6 +277,8 @@ def _settings(given: Mapping[str, Any]) -> Settings:
         ml_config_file=Path(given["ml_config_file"]),
         ml_watch=given["ml_watch"],
         exclude_l2_file=Path(given["exclude_l2_file"]),
+        conflict_policy=ConflictPolicy(given["conflict_policy"]),
+        gratuitous_interval=given["gratuitous_interval"],
         bgp_type=BgpType(given["bgp_type"]),
         frrk8s_namespace=given["frrk8s_namespace"] or namespace,
         bgp_debounce_ms=given["bgp_debounce_timeout"],

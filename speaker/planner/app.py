@@ -120,6 +120,8 @@ class Program:
 
     def _happened(self, what: Happened) -> None:
         self.metrics.happened.add(what.what)
+        if what.what == "conflict":
+            self.metrics.conflict(what.subject, what.mac)
         log.debug("happened", what=what.what, subject=what.subject, why=what.why, at=what.at)
         if what.what == "conflict" and self._quarrels.lasts(what.subject, trio.current_time()):
             for key in sorted(

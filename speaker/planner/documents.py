@@ -70,6 +70,7 @@ def _state(states: Mapping[str, VipState], address: str) -> dict[str, Any]:
         "requests_received": state.requests_received,
         "responses_sent": state.responses_sent,
         "gratuitous_sent": state.gratuitous_sent,
+        "claimed_by": state.claimed_by,
     }
 
 

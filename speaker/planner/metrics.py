@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from crier.ops.metrics import Counter, Gauge, Labels, Registry, Reported
 from speaker.orders import VipState
@@ -10,6 +11,7 @@ from speaker.planner.reflex import Reflex
 from speaker.planner.report import Announced
 
 _PROTOCOL = "layer2"
+MAX_RIVALS: Final = 32
 
 
 class Metrics:
@@ -40,6 +42,13 @@ class Metrics:
             "What happened in the reflex: took_over, handed_over, conflict, member_unreachable and the like.",
             ("what",),
         )
+        self.conflicts = Counter(
+            "crier_vip_conflicts_total",
+            "Announcements of our addresses by other hosts that were answered; the hosts beyond the first "
+            f"{MAX_RIVALS} are told as `other`.",
+            ("ip", "mac"),
+        )
+        self._rivals: set[str] = set()
         self.registry = Registry(
             self.updates,
             self.update_errors,
@@ -50,6 +59,7 @@ class Metrics:
             self.orders_sent,
             self.api_errors,
             self.happened,
+            self.conflicts,
             _per_address(
                 "metallb_layer2_requests_received",
                 "ARP and NDP requests for an address of ours.",
@@ -118,6 +128,15 @@ class Metrics:
                 log_lines_dropped,
             ),
         )
+
+    def conflict(self, address: str, mac: str) -> None:
+        """Count one.  A host may invent hardware addresses, so only so many become labels."""
+        if mac not in self._rivals:
+            if len(self._rivals) < MAX_RIVALS:
+                self._rivals.add(mac)
+            else:
+                mac = "other"
+        self.conflicts.add(address, mac)
 
     def set_announced(self, announced: Iterable[tuple[str, Announced]]) -> None:
         self.announced.replace(

@@ -13,6 +13,9 @@ passed.  Who loses one to nobody stops at once.
 hears another announce its VIP repeats its own announcement: this ends what a healed partition or a false
 alarm left behind.  Two that go on disagreeing (their orders differ, or it is no speaker at all) do so ever
 more rarely.
+
+*Strangers.* What a host that is no speaker announces is reported with its hardware address, and met by
+policy: defended, left to it, or neither.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from enum import Enum
 from typing import Final, TypeAlias
 
 from speaker.orders import Orders, Vip
+from speaker.settings import ConflictPolicy
 
 HANDOVER_TIMEOUT: Final = 1.0
 """Seconds a loser waits to hear its successor."""
@@ -38,6 +42,8 @@ CONFLICT_ROUNDS: Final = 2
 """Announcements after hearing another's: the second for receivers that ignore a change within a second."""
 CONFLICT_INTERVAL_MIN: Final = 2.2
 CONFLICT_INTERVAL_MAX: Final = 64.0
+YIELD_QUIET: Final = 60.0
+"""Seconds without the stranger until an address that was left to it is answered again."""
 """Seconds between two such answers; each time without peace in between doubles it."""
 
 Interfaces: TypeAlias = frozenset[str] | None
@@ -80,6 +86,7 @@ class Happened:
     what: str
     subject: str
     why: str
+    mac: str = ""
 
 
 Effect: TypeAlias = Answer | Yield | Silence | Announce | Happened
@@ -89,6 +96,22 @@ class State(Enum):
     IDLE = "not ours"
     OURS = "ours"
     YIELDING = "another's, but we answer until it is heard"
+
+
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """Another station that announced a VIP, by its hardware address."""
+
+    mac: str = ""
+    speaker: str | None = None
+    """A speaker's name; "" when it is none, None when that cannot be told."""
+
+    @property
+    def stranger(self) -> bool:
+        return self.speaker == ""
+
+
+NOBODY: Final = Rival()
 
 
 @dataclass(slots=True)
@@ -109,7 +132,14 @@ class _Vip:
     """Another was heard since; to be answered at `conflict_answer_at`."""
     conflict_answer_at: float = 0.0
     heard_at: float = -float("inf")
-    """When another announced it last."""
+    """When another speaker announced it last."""
+    rival: Rival = NOBODY
+    """Whom the pending conflict is with."""
+    claimed_by: str = ""
+    """Hardware address of the last stranger that used it."""
+    claimed_at: float = -float("inf")
+    yielded_until: float = -float("inf")
+    """Left to a stranger."""
 
     @property
     def owner(self) -> str | None:
@@ -125,6 +155,8 @@ class View:
     state: State
     interfaces: Interfaces
     conflicting: bool
+    claimed_by: str = ""
+    claimed_at: float = -float("inf")
 
 
 class Announcer:
@@ -134,7 +166,7 @@ class Announcer:
     wait for.
     """
 
-    def __init__(self, me: str, *, membership: bool) -> None:
+    def __init__(self, me: str, *, membership: bool, policy: ConflictPolicy = ConflictPolicy.DEFEND) -> None:
         self.me = me
         self._membership = membership
         self._vips: dict[str, _Vip] = {}
@@ -145,6 +177,8 @@ class Announcer:
         self._leaving = False
         self._yielding: set[str] = set()
         self._conflicts: set[str] = set()
+        self._policy = policy
+        self._yielded: set[str] = set()
 
     # ------------------------------------------------------------------------------------ what comes in
 
@@ -208,17 +242,29 @@ class Announcer:
                 effects.append(Announce(address, None))
         return effects
 
-    def heard(self, address: str, now: float) -> list[Effect]:
+    def heard(self, address: str, now: float, rival: Rival = NOBODY) -> list[Effect]:
         """Somebody else, by its hardware address, announced one of our VIPs."""
         vip = self._vips.get(address)
-        if vip is None or vip.state is State.IDLE:
+        if vip is None:
             return []
-        vip.heard_at = now
+        if rival.stranger:
+            vip.claimed_by, vip.claimed_at = rival.mac, now
+            if address in self._yielded:
+                vip.yielded_until = now + YIELD_QUIET
+        else:
+            vip.heard_at = now
         effects: list[Effect] = []
+        if vip.state is State.IDLE:
+            return effects
         if vip.state is State.YIELDING:
-            self._silence(address, vip, "handed_over", f"heard the successor {vip.owner}", effects)
-        elif not vip.conflict_pending:
+            if not rival.stranger:
+                self._silence(address, vip, "handed_over", f"heard the successor {vip.owner}", effects)
+        elif vip.conflict_pending:
+            if rival.stranger:
+                vip.rival = rival
+        else:
             vip.conflict_pending = True
+            vip.rival = rival
             vip.conflict_answer_at = max(now + CONFLICT_SETTLE, vip.conflict_quiet_until)
             self._conflicts.add(address)
         return effects
@@ -239,6 +285,11 @@ class Announcer:
             if now >= vip.yield_until:
                 why = f"did not hear {vip.owner} within {HANDOVER_TIMEOUT:g} s"
                 self._silence(address, vip, "handed_over", why, effects)
+        for address in sorted(self._yielded):
+            vip = self._vips[address]
+            if now >= vip.yielded_until:
+                self._yielded.discard(address)
+                self._decide(address, vip, now, "the other host is quiet", effects)
         for address in sorted(self._conflicts):
             self._settle(address, self._vips[address], now, effects)
         return effects
@@ -247,6 +298,7 @@ class Announcer:
         """When `tick` has something to do; infinity if never."""
         deadlines = [self._vips[address].yield_until for address in self._yielding]
         deadlines += [self._vips[address].conflict_answer_at for address in self._conflicts]
+        deadlines += [self._vips[address].yielded_until for address in self._yielded]
         if not self._joined:
             deadlines.append(self._may_answer_at)
         return min(deadlines, default=float("inf"))
@@ -270,7 +322,15 @@ class Announcer:
         vip = self._vips.get(address)
         if vip is None:
             return None
-        return View(address, vip.owner, vip.state, vip.interfaces, vip.conflict_pending)
+        return View(
+            address,
+            vip.owner,
+            vip.state,
+            vip.interfaces,
+            vip.conflict_pending,
+            vip.claimed_by,
+            vip.claimed_at,
+        )
 
     # ---------------------------------------------------------------------------------------- decisions
 
@@ -297,7 +357,12 @@ class Announcer:
     def _decide(self, address: str, vip: _Vip, now: float, why: str, effects: list[Effect]) -> None:
         vip.owners = tuple(self._owner(entry) for entry in vip.entries)
         ours = [entry for entry, owner in zip(vip.entries, vip.owners, strict=True) if owner == self.me]
-        if ours and self._joined and not (self._leaving and not self._membership):
+        if (
+            ours
+            and self._joined
+            and address not in self._yielded
+            and not (self._leaving and not self._membership)
+        ):
             interfaces = _union(entry.interfaces for entry in ours)
             if vip.state is not State.OURS:
                 again = vip.state is State.YIELDING
@@ -347,6 +412,7 @@ class Announcer:
         vip = self._vips[address]
         if vip.state is not State.IDLE:
             self._silence(address, vip, "withdrew", why, effects)
+        self._yielded.discard(address)
         del self._vips[address]
 
     def _is_rival(self, vip: _Vip, found: AbstractSet[str]) -> bool:
@@ -370,8 +436,24 @@ class Announcer:
         vip.conflict_quiet_until = now + vip.conflict_interval
         vip.conflict_pending = False
         self._conflicts.discard(address)
-        effects.append(Announce(address, CONFLICT_ROUNDS))
-        effects.append(Happened("conflict", address, "another station announced it too"))
+        rival = vip.rival
+        if rival.speaker:
+            effects.append(Announce(address, CONFLICT_ROUNDS))
+            effects.append(Happened("contradicted", address, f"{rival.speaker} announced it too", rival.mac))
+            return
+        who = "a host that is no speaker" if rival.stranger else "another host"
+        told = (
+            f"{who}, hardware address {rival.mac}, announced it too"
+            if rival.mac
+            else f"{who} announced it too"
+        )
+        effects.append(Happened("conflict", address, told, rival.mac))
+        if rival.stranger and self._policy is ConflictPolicy.YIELD:
+            self._yielded.add(address)
+            vip.yielded_until = now + YIELD_QUIET
+            self._silence(address, vip, "withdrew", f"left to {rival.mac}", effects)
+        elif not (rival.stranger and self._policy is ConflictPolicy.REPORT):
+            effects.append(Announce(address, CONFLICT_ROUNDS))
 
     def _forget_conflict(self, address: str, vip: _Vip) -> None:
         vip.conflict_pending = False

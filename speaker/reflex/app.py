@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 from pathlib import Path
 from typing import Final
@@ -34,7 +35,7 @@ async def serve(settings: Settings) -> None:
         )
     elif not config.keyring:
         log.warning("gossip_not_encrypted", why="no --ml-secret-key-path, or an empty key")
-    reflex = Reflex(settings.node_name, config, excluded(settings.exclude_l2_file))
+    reflex = Reflex(settings.node_name, config, excluded(settings.exclude_l2_file), settings.conflict_policy)
     command = settings.planner_command or (sys.executable, "-m", "speaker.planner", *sys.argv[1:])
     planner = Planner(command, os.environ, reflex.outbox, hello=reflex.hello, take=reflex.take)
     asked_to_stop = trio.Event()
@@ -54,6 +55,8 @@ async def serve(settings: Settings) -> None:
         program.start_soon(reflex.keep_time)
         program.start_soon(reflex.tell)
         program.start_soon(reflex.beat)
+        if settings.gratuitous_interval:
+            program.start_soon(reflex.refresh, settings.gratuitous_interval, random.Random())
         program.start_soon(reflex.lateness.measure)
         program.start_soon(realtime.keep_heap)
         log.info("started", node=settings.node_name, pid=os.getpid())

@@ -8,6 +8,7 @@ the first announcement there is no queue and no other task.
 from __future__ import annotations
 
 import functools
+import random
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ import trio
 
 from crier.ops import logs
 from memberlist import Config, Died, Event, Joined, Left, Node, Reachable, Unreachable, UserMessage
+from memberlist import State as NodeState
 from speaker.orders import (
     PROTOCOL,
     Down,
@@ -37,6 +39,7 @@ from speaker.reflex.announce import (
     Answer,
     Effect,
     Happened,
+    Rival,
     Silence,
     State,
     View,
@@ -49,11 +52,16 @@ from speaker.reflex.l2.ethernet import render_mac
 from speaker.reflex.l2.links import Excluded, Link
 from speaker.reflex.member import Membership, is_conflict
 from speaker.reflex.outbox import Outbox
+from speaker.reflex.peers import Peer, Peers
 from speaker.reflex.pulse import Lateness
+from speaker.settings import ConflictPolicy
 
 log = logs.get(__name__)
 
 PULSE_INTERVAL: Final = 1.0
+CLAIM_LASTS: Final = 120.0
+"""Seconds a stranger's use of an address is told about: longer than two answers to it are apart."""
+_REFRESH_CHUNK: Final = 64
 _CHUNK: Final = 256
 """VIPs reported in one go."""
 _FLUSH_FIRST: Final = 32
@@ -71,11 +79,11 @@ _MEMBER_EVENTS: Final = {
 
 
 class Reflex:
-    def __init__(self, node: str, config: Config | None, excluded: Excluded) -> None:
+    def __init__(self, node: str, config: Config | None, excluded: Excluded, policy: ConflictPolicy) -> None:
         """`config` None: there is no gossip."""
         self._node = node
         self._started_at = trio.current_time()
-        self._announcer = Announcer(node, membership=config is not None)
+        self._announcer = Announcer(node, membership=config is not None, policy=policy)
         self.l2 = Driver(excluded, heard=self._on_heard, on_link=self._on_link, on_links=self._on_links)
         self.membership: Membership | None = None
         if config is not None:
@@ -88,6 +96,7 @@ class Reflex:
         self._restrictions: dict[int, frozenset[str] | None] = {}
         """The interfaces here for each restriction in the orders for which we are a candidate."""
         self._card = Card()
+        self._peers = Peers()
         self._texts: dict[bytes, str] = {}
         self._wake = trio.Event()
         self._untold: deque[HappenedMessage] = deque(maxlen=_MAX_UNTOLD)
@@ -142,6 +151,11 @@ class Reflex:
         nodes = self.membership.nodes()
         reachable = {node.name for node in nodes if node.reachable}
         unable = {node.name: frozenset(_card(node.meta).unable) for node in nodes}
+        self._peers.update(
+            Peer(node.name, node.address, _card(node.meta).macs)
+            for node in nodes
+            if node.name != self._node and node.state in (NodeState.ALIVE, NodeState.SUSPECT)
+        )
         unable[self._node] = frozenset(self._card.unable)  # known here first
         self._perform(self._announcer.members(reachable, trio.current_time(), unable))
         self.outbox.mark("members")
@@ -149,8 +163,10 @@ class Reflex:
     def _on_heard(self, address: bytes, mac: bytes) -> None:
         text = self._texts.get(address)
         if text is not None:
-            log.debug("announcement_heard", address=text, mac=render_mac(mac))
-            self._perform(self._announcer.heard(text, trio.current_time()))
+            now = trio.current_time()
+            rival = Rival(render_mac(mac), self._peers.who(mac, now))
+            log.debug("announcement_heard", address=text, mac=rival.mac, speaker=rival.speaker)
+            self._perform(self._announcer.heard(text, now, rival))
 
     def _on_links(self) -> None:
         if self._describe():
@@ -191,8 +207,8 @@ class Reflex:
                     self.l2.silence(pack(address))
                 case Announce(address, rounds):
                     self.l2.announce(pack(address), rounds)
-                case Happened(what, subject, why):
-                    self._happened(what, subject, why)
+                case Happened(what, subject, why, mac):
+                    self._happened(what, subject, why, mac)
             if (
                 number == _FLUSH_FIRST
             ):  # the first few do not wait for the thousandth; the rest gets its share
@@ -200,11 +216,11 @@ class Reflex:
         self.l2.flush()
         self.outbox.mark("vips")
 
-    def _happened(self, what: str, subject: str, why: str) -> None:
+    def _happened(self, what: str, subject: str, why: str, mac: str = "") -> None:
         """Telling can wait: thousands may happen in one moment, and a log line costs what ten frames do."""
         if len(self._untold) == _MAX_UNTOLD:
             self.outbox.lost += 1
-        self._untold.append(HappenedMessage(time.time(), what, subject, why))
+        self._untold.append(HappenedMessage(time.time(), what, subject, why, mac))
         self._wake_teller.set()
 
     # ------------------------------------------------------------------------------------------- tasks
@@ -243,6 +259,17 @@ class Reflex:
             await trio.sleep(PULSE_INTERVAL)
             self.outbox.mark("pulse")
             self.outbox.mark("vips")
+
+    async def refresh(self, interval: float, rng: random.Random) -> None:
+        """For ever: announce what is ours again, every `interval` seconds or up to a tenth more or less."""
+        while True:
+            await trio.sleep(interval * rng.uniform(0.9, 1.1))
+            for number, address in enumerate(tuple(self._announcer.addresses()), 1):
+                view = self._announcer.view(address)
+                if view is not None and view.state is State.OURS:
+                    self.l2.announce(pack(address), 1)
+                if number % _REFRESH_CHUNK == 0:
+                    await trio.lowlevel.checkpoint()
 
     async def leave(self) -> None:
         """Hand everything over.  Returns when each successor was heard or its time is up."""
@@ -297,6 +324,7 @@ class Reflex:
             requests_received=counters.requests_received if counters else 0,
             responses_sent=counters.responses_sent if counters else 0,
             gratuitous_sent=counters.gratuitous_sent if counters else 0,
+            claimed_by=view.claimed_by if trio.current_time() - view.claimed_at < CLAIM_LASTS else "",
         )
 
     async def _pulse(self) -> Pulse:

@@ -143,7 +143,8 @@ def test_options_may_come_in_any_order() -> None:
 @pytest.mark.parametrize(
     ("packet", "why"),
     [
-        (solicit(source="::", option=False), Drop.NO_SOURCE_LL),
+        (solicit(UNKNOWN6, source="::", option=False, destination="ff02::1:ff01:3"), Drop.NO_SOURCE_LL),
+        (solicit(source="::", option=False, sender=OTHER_OF_MINE), Drop.OWN),
         (solicit(option=False), Drop.NO_SOURCE_LL),
         (solicit(to=RIVAL, destination=VIP6), Drop.ETHERNET_DESTINATION),
         (solicit(target=UNKNOWN6), Drop.ANNOUNCE_IP),
@@ -173,6 +174,24 @@ def test_a_foreign_gratuitous_arp_is_heard(op: int, target: str) -> None:
 @pytest.mark.parametrize("target", [VIP6, ELSEWHERE6])
 def test_a_foreign_unsolicited_advertisement_is_heard(target: str) -> None:
     assert respond_ndp(bytes(advertise(target)), station()) == Heard(octets(target), octets(RIVAL), None)
+
+
+def test_who_tries_to_take_our_address_is_told_that_it_is_taken() -> None:
+    """RFC 4862 section 5.4.4: an advertisement of the tentative address, to all nodes, not solicited."""
+    outcome = respond_ndp(bytes(solicit(source="::", option=False)), station())
+    assert isinstance(outcome, Reply)
+    reply = Ether(outcome.frame)
+    assert (reply.src, reply.dst, reply[IPv6].dst) == (MINE, "33:33:00:00:00:01", "ff02::1")
+    advertisement = reply[ICMPv6ND_NA]
+    assert (advertisement.tgt, advertisement.S, advertisement.O) == (VIP6, 0, 1)
+
+
+@pytest.mark.parametrize("claimed", [VIP4, ELSEWHERE4])
+def test_a_reply_to_us_from_one_of_our_addresses_is_a_claim(claimed: str) -> None:
+    packet = request("192.0.2.50", op=2, to=MINE, ip=claimed, sender=RIVAL)
+    assert respond_arp(bytes(packet), station()) == Heard(octets(claimed), octets(RIVAL), None)
+    own = request("192.0.2.50", op=2, to=MINE, ip=claimed, sender=OTHER_OF_MINE)
+    assert respond_arp(bytes(own), station()) is Drop.OWN
 
 
 HANDLERS: list[Callable[[bytes, Station], Outcome]] = [respond_arp, respond_ndp]

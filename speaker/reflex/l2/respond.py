@@ -2,7 +2,7 @@
 
 The rules are MetalLB's, in its order, plus unicast neighbour solicitations (how a neighbour checks that we
 are still there, RFC 4861 section 7.3), which need no source link-layer option since the frame itself says
-who asked.
+who asked, and duplicate address detection of an address that is ours, which is defended.
 """
 
 from __future__ import annotations
@@ -78,6 +78,10 @@ def respond_arp(frame: bytes, station: Station) -> Outcome:
             return Drop.OWN
         answer = _arp_answer(asked, station)
         return Heard(address, asked.sender_mac, answer if isinstance(answer, bytes) else None)
+    if asked.operation == arp.Operation.REPLY and asked.sender_ip in station.watched:
+        # told to us alone, yet a claim all the same (RFC 5227 section 2.4)
+        claimed = asked.sender_mac not in station.own_macs
+        return Heard(asked.sender_ip, asked.sender_mac, None) if claimed else Drop.OWN
     answer = _arp_answer(asked, station)
     return Reply(address, answer) if isinstance(answer, bytes) else answer
 
@@ -112,6 +116,10 @@ def respond_ndp(frame: bytes, station: Station) -> Outcome:
     if where is None and not to_group and any(asked.source):
         where = asked.ether_source
     if where is None:
+        if not any(asked.source) and asked.target in station.ndp:
+            # somebody is about to give our address to itself (RFC 4862 section 5.4.4): told to all, unasked,
+            # for who asks has no address yet (RFC 4861 section 7.2.4)
+            return Reply(asked.target, ndp.unsolicited(station.mac, asked.target))
         return Drop.NO_SOURCE_LL
     made = station.ndp.get(asked.target)
     if made is None:

@@ -195,8 +195,8 @@ class FakeReflex:
             states.append(VipState(vip.address, owner, ours and not lost, (), ours and lost, 5, 4, 3))
         await self.tell(Vips(self.orders.generation, tuple(states)))
 
-    async def happen(self, what: str, subject: str, why: str = "") -> None:
-        await self.tell(Happened(0.0, what, subject, why))
+    async def happen(self, what: str, subject: str, why: str = "", mac: str = "") -> None:
+        await self.tell(Happened(0.0, what, subject, why, mac))
 
     def end(self) -> None:
         """As when its process ends."""

@@ -387,6 +387,9 @@ async def test_missing_interfaces_and_conflicts_are_told(cluster: Cluster) -> No
             await speaker.reflex.happen("conflict", "10.20.30.2", "heard")
         used = ("web", "addressConflict", 'LB IP "10.20.30.2" is also in use by another host: heard', 2)
         await told(cluster, assigned("web"), failed, used)
+        mac = "02:00:00:00:00:99"
+        await speaker.reflex.happen("conflict", "10.20.30.2", "heard", mac)
+        await soon(lambda: speaker.program.metrics.conflicts.value("10.20.30.2", mac))
 
 
 async def test_writes_that_fail_are_made_again(cluster: Cluster) -> None:

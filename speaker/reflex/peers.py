@@ -1,0 +1,84 @@
+"""Whose hardware address this is: another speaker's, or a stranger's.
+
+Crier's speakers tell theirs in gossip.  Of the others the kernel's ARP table knows it, as long as they gossip
+with us on the same network; where it does not, nobody may be called a stranger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from speaker.reflex.l2.ethernet import render_mac
+
+ARP_TABLE: Final = Path("/proc/net/arp")
+MAX_TABLE: Final = 1 << 20
+"""Octets."""
+KEEP: Final = 1.0
+"""Seconds a reading is good for: a flood of strangers must not make us read without end."""
+
+_MIN_COLUMNS: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A member other than ourselves."""
+
+    name: str
+    address: str
+    macs: tuple[bytes, ...]
+    """Empty for speakers that do not tell."""
+
+
+@dataclass(slots=True)
+class Peers:
+    table: Path = ARP_TABLE
+    _names: Mapping[bytes, str] = field(default_factory=dict)
+    _silent: tuple[Peer, ...] = ()
+    _resolved: Mapping[bytes, str] = field(default_factory=dict)
+    _all_resolved: bool = False
+    _read_at: float = -float("inf")
+
+    def update(self, peers: Iterable[Peer]) -> None:
+        known = tuple(peers)
+        self._names = {mac: peer.name for peer in known for mac in peer.macs}
+        self._silent = tuple(peer for peer in known if not peer.macs)
+        self._read_at = -float("inf")
+
+    def who(self, mac: bytes, now: float) -> str | None:
+        """The speaker's name; "" for a stranger, None when that cannot be told."""
+        name = self._names.get(mac)
+        if name is not None or not self._silent:
+            return name or ""
+        if now - self._read_at >= KEEP:
+            self._resolve()
+            self._read_at = now
+        return self._resolved.get(mac) or ("" if self._all_resolved else None)
+
+    def _resolve(self) -> None:
+        try:
+            with self.table.open("rb") as opened:
+                found = arp_table(opened.read(MAX_TABLE).decode("ascii", "replace"))
+        except OSError:
+            found = {}
+        known = [(found.get(peer.address), peer.name) for peer in self._silent]
+        self._resolved = {bytes.fromhex(mac.replace(":", "")): name for mac, name in known if mac}
+        self._all_resolved = all(mac for mac, _ in known)
+
+
+def arp_table(text: str) -> dict[str, str]:
+    """Hardware addresses by IPv4 address, of the neighbours that answered (proc(5), `/proc/net/arp`)."""
+    found: dict[str, str] = {}
+    for line in text.splitlines()[1:]:
+        columns = line.split()
+        if len(columns) < _MIN_COLUMNS or len(columns[3]) != len(render_mac(bytes(6))):
+            continue
+        try:
+            mac = bytes.fromhex(columns[3].replace(":", ""))
+        except ValueError:
+            continue
+        if any(mac):
+            found[columns[0]] = render_mac(mac)
+    return found
