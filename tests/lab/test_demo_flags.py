@@ -23,6 +23,8 @@ from crier.lab.errors import NotPossible
         (["--services", "web,web"], "argument --services: 'web' is named twice"),
         (["--runs", "0"], "argument --runs: 0 is not between 1 and 100"),
         (["--seed", "-1"], "argument --seed: -1 is not between 0 and"),
+        (["--api", "real"], "argument --api: invalid choice: 'real'"),
+        (["--data-path", "kube-proxy"], "--data-path: kube-proxy needs --api kube"),
         (["--node", "3"], "unrecognized arguments: --node 3"),
         (["please"], "unrecognized arguments: please"),
     ],

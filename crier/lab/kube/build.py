@@ -32,6 +32,8 @@ GO_VERSION: Final = "1.24.0"
 BUILD_TIMEOUT: Final = 1500.0
 """Seconds; it takes four minutes on two cores that have nothing else to do."""
 BUILT: Final = ("kube-apiserver", "kube-proxy", "kubectl")
+GO_PLACES: Final = ("/usr/local/go/bin",)
+"""Where Go is besides PATH: its own installer leaves it to the user to extend that."""
 STAGING: Final = (
     "api", "apiextensions-apiserver", "apimachinery", "apiserver", "cli-runtime", "client-go",
     "cloud-provider", "cluster-bootstrap", "code-generator", "component-base", "component-helpers",
@@ -126,7 +128,7 @@ def _beside(program: Path, name: str) -> Path | None:
 
 
 def _build(directory: Path, progress: Callable[[str], None]) -> None:
-    go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
+    go = next(filter(None, (shutil.which("go", path=place) for place in (None, *GO_PLACES))), None)
     if go is None:
         raise NotPossible(
             f"no kube-apiserver in KUBEBUILDER_ASSETS or on PATH, and no `go` to build it with: "
@@ -136,27 +138,37 @@ def _build(directory: Path, progress: Callable[[str], None]) -> None:
     # Built beside its place and renamed, so that nobody ever sees half a program.
     with tempfile.TemporaryDirectory(prefix=".build-", dir=directory.parent) as scratch:
         Path(scratch, "go.mod").write_text(render_go_mod(), encoding="utf-8")
+        fetched = _go(go, scratch, "mod", "download", "k8s.io/kubernetes")
+        if fetched is not None:
+            raise NotPossible(
+                f"no kube-apiserver here, and its source cannot be fetched (GOPROXY): {fetched}"
+            )
         built = Path(scratch, "bin")
-        command = [
-            *(("nice", "-n", "10") if shutil.which("nice") else ()),
-            *(go, "build", "-mod=mod", "-trimpath", "-buildvcs=false", "-ldflags", linker_flags()),
+        problem = _go(
+            *(go, scratch, "build", "-mod=mod", "-trimpath", "-buildvcs=false", "-ldflags", linker_flags()),
             *("-o", f"{built}{os.sep}", *(f"k8s.io/kubernetes/cmd/{name}" for name in BUILT)),
-        ]
-        # Without cgo the programs are static: they need no C compiler now and no C library later.
-        environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
-        try:
-            done = subprocess.run(
-                command, cwd=scratch, env=environment, capture_output=True, text=True, check=False,
-                timeout=BUILD_TIMEOUT,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            raise LabError(f"building Kubernetes took longer than {BUILD_TIMEOUT:g} s") from None
-        if done.returncode != 0:
-            raise LabError(f"building Kubernetes v{VERSION} failed: {done.stderr.strip()[-2000:]}")
+        )
+        if problem is not None:
+            raise LabError(f"building Kubernetes v{VERSION} failed: {problem}")
         directory.mkdir(exist_ok=True)
         for name in BUILT:
             (built / name).rename(directory / name)
     progress(f"kube-apiserver v{VERSION} is built and kept in {directory}")
+
+
+def _go(go: str, directory: str, *arguments: str) -> str | None:
+    """Run Go, out of the way of whatever else runs here.  None, or the end of what it complained about."""
+    command = [*(("nice", "-n", "10") if shutil.which("nice") else ()), go, *arguments]
+    # Without cgo the programs are static: they need no C compiler now and no C library later.
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
+    try:
+        done = subprocess.run(
+            command, cwd=directory, env=environment, capture_output=True, text=True, check=False,
+            timeout=BUILD_TIMEOUT,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return f"it took longer than {BUILD_TIMEOUT:g} s"
+    return None if done.returncode == 0 else done.stderr.strip()[-2000:]
 
 
 @contextmanager
