@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,6 +46,7 @@ class Cluster:
     states: Mirror[dict[str, Any]] = field(default_factory=lambda: Mirror(msgspec.json.decode))
     events: Mirror[dict[str, Any]] = field(default_factory=lambda: Mirror(msgspec.json.decode))
     _news: trio.Event = field(default_factory=trio.Event)
+    _markers: Iterator[int] = field(default_factory=lambda: itertools.count(1000))
 
     def changed(self) -> None:
         self._news.set()
@@ -61,7 +63,7 @@ class Cluster:
 
         A new service that needs no address is made and served: what was to be written before it, was.
         """
-        marker = f"marker-{len(self.services.objects)}"
+        marker = f"marker-{next(self._markers)}"
         await self.add_service(marker, load_balancer_ip="not an address")
         await self.until(lambda: any(marker in each["message"] for each in self.events.objects.values()))
         return str(self.services.objects[f"default/{name}"]["metadata"]["resourceVersion"])
