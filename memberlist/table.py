@@ -76,7 +76,9 @@ class Table:
         return (member for member in self.members.values() if member.name != mine)
 
     def next_deadline(self) -> float:
-        return min((suspicion.due_at for suspicion in self._suspects.values()), default=float("inf"))
+        if not self._suspects:  # asked after every packet
+            return float("inf")
+        return min(suspicion.due_at for suspicion in self._suspects.values())
 
     # ------------------------------------------------------------------------------------- the rules
 

@@ -92,6 +92,17 @@ class Target:
         assert self.silent_since is not None
         return self.silent_since + DOUBT_AFTER * self._pace(interval)
 
+    def worried_at(self, interval: float) -> float:
+        """The earlier of `urgent_at` and `verdict_at`: asked after every packet."""
+        assert self.silent_since is not None
+        pace = self._pace(interval)
+        urgent_at = self.silent_since + UNEASY_AFTER * pace
+        again_at = self.pinged_at + URGENT_INTERVAL * interval
+        if again_at > urgent_at:
+            urgent_at = again_at
+        doubted = self.doubted_at is not None
+        return min(urgent_at, self.judged_at if doubted else self.silent_since + DOUBT_AFTER * pace)
+
     def doubt_length(self, interval: float, now: float) -> float:
         """Seconds from the doubt to the judgement."""
         while self.patience > 1 and now - self.patience_at > PATIENCE_HALVES_AFTER:
@@ -108,4 +119,6 @@ class Target:
     def _pace(self, interval: float) -> float:
         """The interval, stretched where the round trip is long."""
         expected = self.rtt + 4 * self.rtt_deviation
+        if expected <= UNEASY_AFTER * interval:
+            return interval
         return interval * min(max(1.0, expected / (UNEASY_AFTER * interval)), MAX_STRETCH)

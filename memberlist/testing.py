@@ -12,6 +12,7 @@ The same seed and the same calls give the same run, to the last packet.
 from __future__ import annotations
 
 import heapq
+import itertools
 import random
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -92,8 +93,8 @@ class Simulation:
         self.packets = 0
         self._rng = random.Random(seed)
         self._wire, self._lateness, self._delegate, self._settings = wire, lateness, delegate, settings
-        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
-        self._count = 0
+        self._agenda: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._numbers = itertools.count(1)
         self._by_address: dict[str, str] = {}
         for number in range(size):
             self.start(f"n{number}")
@@ -174,9 +175,10 @@ class Simulation:
 
     def run(self, seconds: float) -> None:
         until = self.now + seconds
-        while self._agenda and self._agenda[0][0] <= until:
-            self.now, _, action = heapq.heappop(self._agenda)
-            action()
+        agenda, pop = self._agenda, heapq.heappop
+        while agenda and agenda[0][0] <= until:
+            self.now, _, action, arguments = pop(agenda)
+            action(*arguments)
         self.now = until
 
     def run_until(self, condition: Callable[[], bool], *, limit: float, step: float = 0.05) -> bool:
@@ -194,16 +196,15 @@ class Simulation:
 
     # -------------------------------------------------------------------------------------- innards
 
-    def _at(self, when: float, action: Callable[[], None]) -> None:
-        self._count += 1
-        heapq.heappush(self._agenda, (when, self._count, action))
+    def _at(self, when: float, action: Callable[..., None], *arguments: Any) -> None:
+        heapq.heappush(self._agenda, (when, next(self._numbers), action, arguments))
 
     def _rearm(self, host: Host) -> None:
         at = host.core.next_deadline() - host.clock
         if at < host.wake_at:
             host.wake_at = at
             late = self._rng.random() * self._lateness if self._lateness else 0.0
-            self._at(max(at + late, self.now), lambda: self._wake(host))
+            self._at(max(at + late, self.now), self._wake, host)
 
     def _wake(self, host: Host) -> None:
         if not host.running or self.now < host.frozen_until:
@@ -215,9 +216,10 @@ class Simulation:
         if host.core.next_deadline() <= now:
             host.wake_at = float("inf")
             self._perform(host, host.core.tick(now))
-        elif host.wake_at <= self.now:
-            host.wake_at = float("inf")
-        self._rearm(host)
+        else:
+            if host.wake_at <= self.now:
+                host.wake_at = float("inf")
+            self._rearm(host)
 
     def _perform(self, host: Host, effects: Sequence[Effect]) -> None:
         for effect in effects:
@@ -250,7 +252,7 @@ class Simulation:
 
     def _deliver_later(self, name: str, messages: Sequence[PacketMessage], source: Address) -> None:
         delay = self._delay(1) + self.network.slow.get(name, 0.0)
-        self._at(self.now + delay, lambda: self._deliver(name, messages, source))
+        self._at(self.now + delay, self._deliver, name, messages, source)
 
     def _carry(self, effect: SendPacket) -> Sequence[PacketMessage]:
         if self._wire is None:
@@ -325,7 +327,8 @@ class Simulation:
         self._at(self.now + self._delay(HANDSHAKE), serve)
 
     def _delay(self, times: int) -> float:
-        return sum(self._rng.uniform(*self.network.latency) for _ in range(times))
+        uniform, (least, most) = self._rng.uniform, self.network.latency
+        return uniform(least, most) if times == 1 else sum(uniform(least, most) for _ in range(times))
 
 
 def secure_wire(key: bytes = bytes(32), label: str = "") -> Wire:

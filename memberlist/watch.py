@@ -91,12 +91,10 @@ class Watch:
         for target in self._targets.values():
             if target.ping_at < at:
                 at = target.ping_at
-            if target.silent_since is None:
-                continue
-            if target.accused:
-                at = min(at, target.tell_at)
-            else:
-                at = min(at, target.urgent_at(self._interval), target.verdict_at(self._interval))
+            if target.silent_since is not None:
+                due_at = target.tell_at if target.accused else target.worried_at(self._interval)
+                if due_at < at:
+                    at = due_at
         return at
 
     def notice(self, now: float) -> None:

@@ -238,3 +238,22 @@ def test_the_round_trip_estimate_stays_within_the_samples(samples: list[float]) 
         one.sample(sample)
     assert min(samples) - 1e-9 <= one.rtt <= max(samples) + 1e-9
     assert one.rtt_deviation >= 0
+
+
+@given(
+    silent_since=st.floats(0, 10),
+    after=st.floats(0, 1),
+    doubted=st.none() | st.floats(0, 1),
+    samples=st.lists(st.floats(0.0001, 0.5), max_size=4),
+)
+def test_the_short_cut_to_what_a_silent_target_is_due_next(
+    silent_since: float, after: float, doubted: float | None, samples: list[float]
+) -> None:
+    one = target()
+    for sample in samples:
+        one.sample(sample)
+    one.silent_since, one.pinged_at = silent_since, silent_since + after
+    if doubted is not None:
+        one.doubted_at = silent_since + doubted
+        one.judged_at = one.doubted_at + one.doubt_length(0.08, one.doubted_at)
+    assert one.worried_at(0.08) == min(one.urgent_at(0.08), one.verdict_at(0.08))
