@@ -134,7 +134,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 
 
 def collection(plural: str, version: str = "v1beta1") -> str:
-    return f"/apis/metallb.io/{version}/namespaces/{SYSTEM}/{plural}"
+    # not the namespace that the programs look at: what stays here is no configuration of theirs
+    return f"/apis/metallb.io/{version}/namespaces/default/{plural}"
 
 
 KINDS = {
