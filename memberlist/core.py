@@ -262,7 +262,7 @@ class Core:
             case Suspect():
                 return self._on_suspect(message, now)
             case Dead():
-                return self._answer_old_news(message) + self._follow(self.table.dead(message, now), now)
+                return self._on_dead(message, now)
             case IndirectPing():
                 return self._on_indirect_ping(message, source, now)
             case Nack():
@@ -312,6 +312,26 @@ class Core:
         if self.watch is not None and message.sender != self.config.name:
             effects += self.watch.accused(message, now)
         return effects
+
+    def _on_dead(self, message: Dead, now: float) -> list[Effect]:
+        """What nobody's suspicion preceded is a suspicion first, where the watchers know better.
+
+        One that was cut off holds everybody for dead and says so the moment it is back; upstream believes it
+        until the refutation, and each would take over from the other meanwhile.
+        """
+        effects = self._answer_old_news(message)
+        member = self.table.members.get(message.node)
+        if (
+            self.watch is not None
+            and member is not None
+            and member is not self.table.me
+            and message.sender != message.node
+            and member.state is State.ALIVE
+            and not member.unreachable
+        ):
+            doubt = Suspect(message.incarnation, message.node, message.sender)
+            return effects + self._follow(self.table.suspect(doubt, now), now)
+        return effects + self._follow(self.table.dead(message, now), now)
 
     def _answer_old_news(self, message: Suspect | Dead) -> list[Effect]:
         """Whoever still accuses us of something we have refuted missed the refutation; send it again.

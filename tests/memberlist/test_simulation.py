@@ -285,6 +285,20 @@ def test_one_that_is_cut_off_serves_its_side_and_accuses_nobody(seed: int, size:
 
 
 @seeds
+@pytest.mark.parametrize("tenths", range(35, 85, 5))
+def test_one_that_comes_back_cannot_talk_the_others_out_of_each_other(seed: int, tenths: int) -> None:
+    """It held all of them for dead, and its saying so reaches them before it hears better."""
+    simulation = cluster(seed, 3)
+    simulation.partition({"n0"}, {"n1", "n2"})
+    simulation.run(tenths / 10)
+    simulation.log.clear()
+    simulation.heal()
+    simulation.run(6.0)
+    stayed = {("n1", "n2"), ("n2", "n1")}
+    assert not stayed & (set(seen(simulation, Died)) | set(seen(simulation, Unreachable)))
+
+
+@seeds
 @pytest.mark.parametrize("size", [3, 6])
 def test_a_member_that_sends_but_hears_nothing_is_found_out(seed: int, size: int) -> None:
     simulation = cluster(seed, size)
