@@ -154,7 +154,9 @@ class Reflex:
         self._peers.update(
             Peer(node.name, node.address, _card(node.meta).macs)
             for node in nodes
-            if node.name != self._node and node.state in (NodeState.ALIVE, NodeState.SUSPECT)
+            # the dead too: one that comes back announces before we hear that it lives; and who told and left,
+            # for its last frames may come after that news
+            if node.name != self._node and (node.meta or node.state is not NodeState.LEFT)
         )
         unable[self._node] = frozenset(self._card.unable)  # known here first
         self._perform(self._announcer.members(reachable, trio.current_time(), unable))
