@@ -1,6 +1,10 @@
 """How fast the watchers notice a crash and how often they are wrong: our core in a simulated network.
 
     python bench/detection.py [--trials 200] [--large 100] [--large-trials 10] [--seconds 600] [--seed 1]
+    python bench/detection.py --hours 2 [--processes 2] [--piece 3600] [--large 100] [--loss 0.01] [--seed 1]
+
+The second form is about false alarms alone: independent runs in which nobody crashes, each from a seed of its
+own, as many processes at a time as wanted.
 
 Virtual time, so the figures do not depend on the machine; what they leave out is the machine, see
 `bench/memberlist_peers.py` for real processes.
@@ -9,8 +13,13 @@ Virtual time, so the figures do not depend on the machine; what they leave out i
 from __future__ import annotations
 
 import argparse
+import math
+import multiprocessing
+import os
 import random
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -47,7 +56,22 @@ def detection(size: int, loss: float, trials: int, seed: int) -> tuple[list[floa
     return sorted(times), missed, wrong
 
 
-def false_alarms(size: int, loss: float, seconds: float, seed: int) -> str:
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A run in which nobody crashes."""
+
+    seed: int
+    members: int
+    """Wrongly unreachable to somebody, at some time."""
+    verdicts: int
+    longest: float
+    """Seconds such a verdict stood at most, of those that ended."""
+    accusations: int
+    processor_seconds: float
+
+
+def false_alarms(size: int, loss: float, seconds: float, seed: int) -> Piece:
+    began = time.process_time()
     cluster = Simulation(seed=seed, size=size, watch=True)
     cluster.network.loss = loss
     cluster.run(2.0)
@@ -66,10 +90,54 @@ def false_alarms(size: int, loss: float, seconds: float, seed: int) -> str:
         for _, _, event in cluster.log
         if isinstance(event, Suspected)
     }
-    longest = f", longest {max(repaired):.3f} s" if repaired else ""
+    return Piece(
+        seed=seed,
+        members=len(members),
+        verdicts=len(repaired) + len(down),
+        longest=max(repaired, default=0.0),
+        accusations=len(accusations),
+        processor_seconds=time.process_time() - began,
+    )
+
+
+def told(size: int, loss: float, seconds: float, piece: Piece) -> str:
+    longest = f", longest {piece.longest:.3f} s" if piece.longest else ""
     return (
-        f"{size:4} members, {loss:4.0%} loss, {seconds:6.0f} s: {len(members)} members wrongly unreachable"
-        f" ({len(repaired) + len(down)} verdicts{longest}), {len(accusations)} wrong accusations"
+        f"{size:4} members, {loss:4.0%} loss, {seconds:6.0f} s: {piece.members} members wrongly unreachable"
+        f" ({piece.verdicts} verdicts{longest}), {piece.accusations} wrong accusations"
+    )
+
+
+def _piece(task: tuple[int, float, float, int]) -> Piece:
+    return false_alarms(*task)
+
+
+def many_hours(size: int, loss: float, hours: float, piece: float, processes: int, seed: int) -> None:
+    count = math.ceil(hours * 3600 / piece)
+    tasks = [(size, loss, piece, seed + number) for number in range(count)]
+    pieces: list[Piece] = []
+    began = time.monotonic()
+    print(f"{count} pieces of {piece:.0f} s, seeds {seed} to {seed + count - 1}", flush=True)
+    # Started afresh: what this process holds has no business in there.
+    with multiprocessing.get_context("spawn").Pool(processes, initializer=os.nice, initargs=(10,)) as pool:
+        for done in pool.imap_unordered(_piece, tasks):
+            pieces.append(done)
+            print(
+                f"seed {done.seed}, {done.processor_seconds:.0f} CPU s: {told(size, loss, piece, done)}",
+                flush=True,
+            )
+    total = Piece(
+        seed=seed,
+        members=sum(one.members for one in pieces),
+        verdicts=sum(one.verdicts for one in pieces),
+        longest=max(one.longest for one in pieces),
+        accusations=sum(one.accusations for one in pieces),
+        processor_seconds=sum(one.processor_seconds for one in pieces),
+    )
+    print(f"all: {told(size, loss, count * piece, total)}")
+    print(
+        f"{count * piece / 3600:.2f} virtual hours, {total.processor_seconds:.0f} CPU s"
+        f" in {time.monotonic() - began:.0f} s on {processes} processes"
     )
 
 
@@ -80,7 +148,16 @@ def main() -> None:
     parser.add_argument("--large-trials", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=600.0, help="virtual, for false alarms")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--hours", type=float, default=0.0, help="only false alarms, virtual, of the large cluster"
+    )
+    parser.add_argument("--piece", type=float, default=3600.0, help="virtual seconds of one run of --hours")
+    parser.add_argument("--loss", type=float, default=0.01, help="share of packets lost, with --hours")
+    parser.add_argument("--processes", type=int, default=1, help="runs at one time, with --hours")
     args = parser.parse_args()
+    if args.hours:
+        many_hours(args.large, args.loss, args.hours, args.piece, args.processes, args.seed)
+        return
 
     print(f"crash -> unreachable at each survivor, seconds (seed {args.seed})")
     for size, loss, trials in (
@@ -100,7 +177,7 @@ def main() -> None:
         )
     print("nobody crashes")
     for size, loss in ((3, 0.01), (3, 0.05), (args.large, 0.01), (args.large, 0.05)):
-        print(false_alarms(size, loss, args.seconds, args.seed), flush=True)
+        print(told(size, loss, args.seconds, false_alarms(size, loss, args.seconds, args.seed)), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,13 @@
 """Our member beside hashicorp/memberlist v0.5.1 (MetalLB's), both with LAN defaults, on loopback, in one run.
 
-    python bench/memberlist_peers.py [--trials 3] [--members 21] [--seconds 6]
+    python bench/memberlist_peers.py [--trials 3] [--members 21] [--seconds 30] [--large-trials 0]
+    python bench/memberlist_peers.py --members 100
 
 A crash is a SIGKILL at a random moment, noticed when the last survivor has noticed.  Processor time is what
-the kernel counted for one process; the others of its cluster run beside it.
+the kernel counted for one process; the others of its cluster run beside it.  All packets are encrypted.
+
+More than 50 members are not as many processes: ours, watching, is then one process beside a crowd of light
+members in one other process (`bench/memberlist_crowd.py`), and the other kinds are left out of that row.
 """
 
 from __future__ import annotations
@@ -28,13 +32,16 @@ import trio
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.interop.gobuild import CannotBuildError, go_peer
-from tests.interop.peer import PYTHON_PEER, Peer
+from tests.interop.peer import PYTHON_PEER, ROOT, Peer
 
 PORT: Final = 17947
 ALL_IN_SECONDS: Final = 60.0
 NOTICED_SECONDS: Final = 60.0
 SETTLE_SECONDS: Final = 3.0
 SMALL: Final = 3
+MAX_PROCESSES: Final = 50
+KEY: Final = bytes(range(32)).hex()
+"""No secret: it is there so that encrypting is measured too."""
 
 
 @dataclass
@@ -49,6 +56,8 @@ class Contender:
     dead: list[float] = field(default_factory=list)
     busy: dict[int, float] = field(default_factory=dict)
     memory: dict[int, tuple[int, int]] = field(default_factory=dict)
+    large: list[float] = field(default_factory=list)
+    """Crash to unreachable, or to dead without watchers, in the large cluster."""
 
 
 @asynccontextmanager
@@ -76,7 +85,7 @@ async def open_cluster(contender: Contender, members: int) -> AsyncIterator[list
 async def begin(peer: Peer, contender: Contender, nursery: trio.Nursery, known: Peer) -> None:
     await peer.open(nursery)
     settings = {"Name": peer.name, "BindAddr": peer.host, "BindPort": PORT}
-    await peer.call("start", bare=True, **{**contender.start, "settings": settings})
+    await peer.call("start", bare=True, secret_key=KEY, **{**contender.start, "settings": settings})
     if peer is not known:
         await peer.call("join", addresses=[known.address])
 
@@ -96,19 +105,50 @@ async def measure_small(contender: Contender, trials: int, seconds: float) -> No
         nursery.cancel_scope.cancel()
 
 
-async def measure_large(contender: Contender, members: int, seconds: float) -> None:
-    async with open_cluster(contender, members) as peers:
+async def measure_large(contender: Contender, members: int, seconds: float, trials: int) -> None:
+    async with trio.open_nursery() as nursery, open_cluster(contender, members) as peers:
         await measure_idle(contender, peers, seconds)
+        before = len(contender.unreachable), len(contender.dead)
+        for _ in range(trials):
+            await measure_crash(contender, peers, nursery)
+        watching = bool(contender.start.get("watch"))
+        contender.large = contender.unreachable[before[0] :] if watching else contender.dead[before[1] :]
+        del contender.unreachable[before[0] :], contender.dead[before[1] :]
+        nursery.cancel_scope.cancel()
 
 
-async def measure_idle(contender: Contender, peers: Sequence[Peer], seconds: float) -> None:
+async def measure_in_crowd(contender: Contender, members: int, seconds: float) -> None:
+    """One process of ours beside light members, all of them in one other process."""
+    name, host = "member-00", f"127.{contender.block}.255.1"
+    command = [sys.executable, "-m", "bench.memberlist_crowd", "--around", name, "--key", KEY]
+    command += ["--size", str(members - 1), "--block", str(contender.block), "--port", str(PORT)]
+    crowd = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
+    peer = Peer(name, host, PORT, contender.command)
+    try:
+        assert crowd.stdout is not None
+        with trio.fail_after(4 * ALL_IN_SECONDS):
+            await crowd.stdout.receive_some()
+        async with trio.open_nursery() as nursery:
+            light = Peer("light-001", f"127.{contender.block}.0.1", PORT, ())
+            await begin(peer, contender, nursery, light)
+            await sees_all(peer, members)
+            await measure_idle(contender, [peer], seconds, members)
+            nursery.cancel_scope.cancel()
+    finally:
+        peer.kill()
+        crowd.kill()
+
+
+async def measure_idle(
+    contender: Contender, peers: Sequence[Peer], seconds: float, members: int | None = None
+) -> None:
     await trio.sleep(SETTLE_SECONDS)
-    subject = peers[-1].pid
+    subject, members = peers[-1].pid, members or len(peers)
     began, used = time.monotonic(), processor_seconds(subject)
     await trio.sleep(seconds)
     share = (processor_seconds(subject) - used) / (time.monotonic() - began)
-    contender.busy[len(peers)] = share
-    contender.memory[len(peers)] = (resident(subject, "Rss"), resident(subject, "Pss"))
+    contender.busy[members] = share
+    contender.memory[members] = (resident(subject, "Rss"), resident(subject, "Pss"))
 
 
 async def measure_crash(contender: Contender, peers: Sequence[Peer], nursery: trio.Nursery) -> None:
@@ -158,16 +198,18 @@ def show(contenders: Sequence[Contender], trials: int, members: int) -> None:
         return [spread(getattr(contender, name)) for contender in contenders]
 
     def busy_row(size: int) -> list[str]:
-        return [f"{contender.busy[size]:.2%} of a core" for contender in contenders]
+        shares = [contender.busy.get(size) for contender in contenders]
+        return ["-" if share is None else f"{share:.2%} of a core" for share in shares]
 
     def memory_row(size: int) -> list[str]:
-        sizes = [contender.memory[size] for contender in contenders]
-        return [f"{rss / 1024:.1f} MiB ({pss / 1024:.1f})" for rss, pss in sizes]
+        sizes = [contender.memory.get(size) for contender in contenders]
+        return ["-" if one is None else f"{one[0] / 1024:.1f} MiB ({one[1] / 1024:.1f})" for one in sizes]
 
     rows = [
         ("", [contender.title for contender in contenders]),
         (f"crash to unreachable, {SMALL} members", crash_row("unreachable")),
         (f"crash to dead, {SMALL} members", crash_row("dead")),
+        (f"crash to noticed, {members} members", crash_row("large")),
         (f"idle, {SMALL} members", busy_row(SMALL)),
         (f"idle, {members} members", busy_row(members)),
         (f"Rss (Pss), {SMALL} members", memory_row(SMALL)),
@@ -178,7 +220,9 @@ def show(contenders: Sequence[Contender], trials: int, members: int) -> None:
         print(f"{title:<34}" + "".join(f"{cell:<26}" for cell in cells).rstrip())
 
 
-async def run(contenders: Sequence[Contender], trials: int, members: int, seconds: float) -> None:
+async def run(
+    contenders: Sequence[Contender], trials: int, members: int, seconds: float, large_trials: int
+) -> None:
     # The small clusters together load a fraction of one core; the large ones go one after the other.
     print(f"{SMALL} members each: idle, then {trials} crashes", flush=True)
     async with trio.open_nursery() as nursery:
@@ -186,14 +230,20 @@ async def run(contenders: Sequence[Contender], trials: int, members: int, second
             nursery.start_soon(measure_small, contender, trials, seconds)
     for contender in contenders:
         print(f"{members} members, {contender.title}", flush=True)
-        await measure_large(contender, members, seconds)
+        if members <= MAX_PROCESSES:
+            await measure_large(contender, members, seconds, large_trials)
+        elif contender.start.get("watch"):
+            await measure_in_crowd(contender, members, seconds)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--trials", type=int, default=3, help="crashes of each kind (default 3)")
     parser.add_argument("--members", type=int, default=21, help="members of the large cluster (default 21)")
-    parser.add_argument("--seconds", type=float, default=6, help="of idling to measure (default 6)")
+    parser.add_argument("--seconds", type=float, default=30, help="of idling to measure (default 30)")
+    parser.add_argument(
+        "--large-trials", type=int, default=0, help="crashes in the large cluster (default 0)"
+    )
     arguments = parser.parse_args()
 
     block = random.randrange(16, 200)
@@ -210,7 +260,7 @@ def main() -> None:
     load = os.getloadavg()[0]
     print(f"{os.cpu_count()} processors, load {load:.1f}, Python {platform.python_version()}, {compiler()}")
     began = time.monotonic()
-    trio.run(run, contenders, arguments.trials, arguments.members, arguments.seconds)
+    trio.run(run, contenders, arguments.trials, arguments.members, arguments.seconds, arguments.large_trials)
     show(contenders, arguments.trials, arguments.members)
     for contender in contenders:
         command = " ".join(map(str, contender.command))
