@@ -1,6 +1,6 @@
 """What a speaker costs: processor time at rest and memory, beside MetalLB's, with one VIP and with many.
 
-    python bench/speaker.py [--services 1000] [--systems crier,metallb] [--seconds 20]
+    python bench/speaker_cost.py [--services 1000] [--systems crier,metallb] [--seconds 20]
 
 Root.  Two nodes in the lab; figures are of node-1's speaker.  For Crier, also how late its reflex's loop was
 at worst while its planner was killed, started again and listed everything anew.
