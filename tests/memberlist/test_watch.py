@@ -97,6 +97,9 @@ def test_the_dead_are_watched_no_more() -> None:
     core, watch = make(2)
     core.handle_packet([Dead(1, "n2", "n1")], SOMEBODY, 1.0)
     run(core, 1.0, 1.03)
+    assert set(watch.targets) == {"n1", "n2"}  # we reach it: others' word alone makes it a suspect
+    core.handle_packet([Dead(1, "n2", "n1")], SOMEBODY, 1.03)
+    run(core, 1.03, 1.06)
     assert watch.targets == ("n1",)
 
 
