@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final
@@ -31,7 +32,7 @@ LOST_RACE_PAUSE: Final = 0.2
 """Seconds until we look again after somebody was faster; most times the watch wakes us before."""
 
 
-class Writer:
+class Writer(ABC):
     """What both writers share: who we are, and how a failed write is tried again."""
 
     kind: str
@@ -70,9 +71,9 @@ class Writer:
                 await trio.sleep(backoff(self._failures, self._rng))
                 until = trio.current_time()
 
+    @abstractmethod
     async def write(self) -> float:
         """Write what has to be written.  Returns when (trio time) to look again.  Raises ApiError."""
-        raise NotImplementedError
 
 
 class L2StatusWriter(Writer):

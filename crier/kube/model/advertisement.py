@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass
 
 import msgspec
 
-from crier.kube.model import wire
 from crier.kube.model.errors import ConfigError
 from crier.kube.model.pool import Pool
 from crier.kube.model.selector import (
@@ -19,7 +17,7 @@ from crier.kube.model.selector import (
     parse_selector,
     parse_selectors,
 )
-from crier.kube.model.wire import NO_LABELS, MetaWire
+from crier.kube.model.wire import SpecObject
 
 
 class _PreferredWire(msgspec.Struct, frozen=True):
@@ -38,40 +36,10 @@ class _SpecWire(msgspec.Struct, frozen=True, rename="camel"):
     service_selectors: tuple[SelectorWire, ...] | None = None
 
 
-class _AdvertisementWire(msgspec.Struct, frozen=True):
-    metadata: MetaWire
-    spec: _SpecWire | None = None
-
-
-_DECODER: Final = msgspec.json.Decoder(_AdvertisementWire)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class L2AdvertisementObject:
+class L2AdvertisementObject(SpecObject[_SpecWire], spec=_SpecWire):
     """An L2Advertisement as it stands in the API: of the right shape, but not checked yet."""
 
-    namespace: str
-    name: str
-    uid: str = ""
-    labels: Mapping[str, str] = field(default=NO_LABELS)
-    spec: _SpecWire
-
-    @property
-    def key(self) -> str:
-        return f"{self.namespace}/{self.name}"
-
-    @classmethod
-    def decode(cls, data: bytes) -> L2AdvertisementObject:
-        """Raises `DecodeError`."""
-        found = wire.decode(_DECODER, data)
-        meta = wire.named(found.metadata, namespaced=True)
-        return cls(
-            namespace=meta.namespace or "",
-            name=meta.name,
-            uid=meta.uid or "",
-            labels=meta.labels or NO_LABELS,
-            spec=found.spec or _SpecWire(),
-        )
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 import msgspec
 
-from crier.kube.model import wire
 from crier.kube.model.errors import ConfigError
-from crier.kube.model.wire import MetaWire
+from crier.kube.model.wire import SpecObject
 
 
 class _SpecWire(msgspec.Struct, frozen=True, rename="camel"):
@@ -23,32 +21,10 @@ class _SpecWire(msgspec.Struct, frozen=True, rename="camel"):
     minimum_ttl: int | None = None
 
 
-class _ProfileWire(msgspec.Struct, frozen=True):
-    metadata: MetaWire
-    spec: _SpecWire | None = None
-
-
-_DECODER: Final = msgspec.json.Decoder(_ProfileWire)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BfdProfileObject:
+class BfdProfileObject(SpecObject[_SpecWire], spec=_SpecWire):
     """A BFDProfile as it stands in the API: of the right shape, but not checked yet."""
 
-    namespace: str
-    name: str
-    spec: _SpecWire
-
-    @property
-    def key(self) -> str:
-        return f"{self.namespace}/{self.name}"
-
-    @classmethod
-    def decode(cls, data: bytes) -> BfdProfileObject:
-        """Raises `DecodeError`."""
-        found = wire.decode(_DECODER, data)
-        meta = wire.named(found.metadata, namespaced=True)
-        return cls(namespace=meta.namespace or "", name=meta.name, spec=found.spec or _SpecWire())
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

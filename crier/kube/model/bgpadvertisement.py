@@ -9,12 +9,11 @@ from typing import Final
 
 import msgspec
 
-from crier.kube.model import wire
 from crier.kube.model.community import CommunityValue, parse_value
 from crier.kube.model.errors import ConfigError
 from crier.kube.model.pool import Pool
 from crier.kube.model.selector import Selector, SelectorWire, any_matches, duplicates, parse_selectors
-from crier.kube.model.wire import MetaWire
+from crier.kube.model.wire import SpecObject
 
 MAX_COMMUNITIES: Final = 63
 """Of one advertisement; MetalLB's native mode takes no more on a prefix."""
@@ -34,32 +33,10 @@ class _SpecWire(msgspec.Struct, frozen=True, rename="camel"):
     service_selectors: tuple[SelectorWire, ...] | None = None
 
 
-class _AdvertisementWire(msgspec.Struct, frozen=True):
-    metadata: MetaWire
-    spec: _SpecWire | None = None
-
-
-_DECODER: Final = msgspec.json.Decoder(_AdvertisementWire)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BgpAdvertisementObject:
+class BgpAdvertisementObject(SpecObject[_SpecWire], spec=_SpecWire):
     """A BGPAdvertisement as it stands in the API: of the right shape, but not checked yet."""
 
-    namespace: str
-    name: str
-    spec: _SpecWire
-
-    @property
-    def key(self) -> str:
-        return f"{self.namespace}/{self.name}"
-
-    @classmethod
-    def decode(cls, data: bytes) -> BgpAdvertisementObject:
-        """Raises `DecodeError`."""
-        found = wire.decode(_DECODER, data)
-        meta = wire.named(found.metadata, namespaced=True)
-        return cls(namespace=meta.namespace or "", name=meta.name, spec=found.spec or _SpecWire())
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,14 +9,13 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from crier.kube.model import wire
 from crier.kube.model.addresses import Address, parse_address
 from crier.kube.model.bfdprofile import BfdProfile
 from crier.kube.model.duration import parse_duration
 from crier.kube.model.errors import ConfigError
 from crier.kube.model.secret import Secret
 from crier.kube.model.selector import Selector, SelectorWire, any_matches, parse_selectors
-from crier.kube.model.wire import MetaWire
+from crier.kube.model.wire import SpecObject
 
 PeerAsn: TypeAlias = int | Literal["internal", "external"]
 
@@ -58,32 +57,10 @@ class _SpecWire(msgspec.Struct, frozen=True, rename="camel"):
         return f"<spec of a BGPPeer at {self.peer_address or self.interface!r}>"  # never the password
 
 
-class _PeerWire(msgspec.Struct, frozen=True):
-    metadata: MetaWire
-    spec: _SpecWire | None = None
-
-
-_DECODER: Final = msgspec.json.Decoder(_PeerWire)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BgpPeerObject:
+class BgpPeerObject(SpecObject[_SpecWire], spec=_SpecWire):
     """A BGPPeer as it stands in the API, v1beta2 or its subset v1beta1: not checked yet."""
 
-    namespace: str
-    name: str
-    spec: _SpecWire
-
-    @property
-    def key(self) -> str:
-        return f"{self.namespace}/{self.name}"
-
-    @classmethod
-    def decode(cls, data: bytes) -> BgpPeerObject:
-        """Raises `DecodeError`."""
-        found = wire.decode(_DECODER, data)
-        meta = wire.named(found.metadata, namespaced=True)
-        return cls(namespace=meta.namespace or "", name=meta.name, spec=found.spec or _SpecWire())
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

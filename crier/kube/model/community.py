@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import msgspec
 
-from crier.kube.model import wire
 from crier.kube.model.errors import ConfigError
-from crier.kube.model.wire import MetaWire
+from crier.kube.model.wire import SpecObject
 
 LargeCommunity: TypeAlias = tuple[int, int, int]
 CommunityValue: TypeAlias = int | LargeCommunity
@@ -30,32 +28,10 @@ class _SpecWire(msgspec.Struct, frozen=True):
     communities: tuple[_EntryWire, ...] | None = None
 
 
-class _CommunityWire(msgspec.Struct, frozen=True):
-    metadata: MetaWire
-    spec: _SpecWire | None = None
-
-
-_DECODER: Final = msgspec.json.Decoder(_CommunityWire)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommunityObject:
+class CommunityObject(SpecObject[_SpecWire], spec=_SpecWire):
     """A Community as it stands in the API: of the right shape, but not checked yet."""
 
-    namespace: str
-    name: str
-    spec: _SpecWire
-
-    @property
-    def key(self) -> str:
-        return f"{self.namespace}/{self.name}"
-
-    @classmethod
-    def decode(cls, data: bytes) -> CommunityObject:
-        """Raises `DecodeError`."""
-        found = wire.decode(_DECODER, data)
-        meta = wire.named(found.metadata, namespaced=True)
-        return cls(namespace=meta.namespace or "", name=meta.name, spec=found.spec or _SpecWire())
+    __slots__ = ()
 
 
 def parse_value(text: str) -> CommunityValue:

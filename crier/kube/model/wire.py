@@ -7,7 +7,8 @@ may leave out or send as null is optional here, and gets its meaning in the reco
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final, Generic, Self, TypeVar
 
 import msgspec
 
@@ -105,3 +106,46 @@ def named(meta: MetaWire, *, namespaced: bool) -> MetaWire:
     if namespaced and not meta.namespace:
         raise DecodeError("metadata.namespace is missing")
     return meta
+
+
+Spec = TypeVar("Spec")
+
+
+class _EnvelopeWire(msgspec.Struct, Generic[Spec], frozen=True):
+    metadata: MetaWire
+    spec: Spec | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpecObject(Generic[Spec]):
+    """An object of a namespaced kind as it stands in the API: of the right shape, but not checked yet."""
+
+    namespace: str
+    name: str
+    uid: str = ""
+    labels: Mapping[str, str] = field(default=NO_LABELS)
+    spec: Spec
+
+    _decoder: ClassVar[msgspec.json.Decoder[Any]]
+    _no_spec: ClassVar[Any]
+
+    def __init_subclass__(cls, *, spec: type) -> None:
+        cls._decoder = msgspec.json.Decoder(_EnvelopeWire[spec])  # type: ignore[valid-type]
+        cls._no_spec = spec()
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Raises `DecodeError`."""
+        found = decode(cls._decoder, data)
+        meta = named(found.metadata, namespaced=True)
+        return cls(
+            namespace=meta.namespace or "",
+            name=meta.name,
+            uid=meta.uid or "",
+            labels=meta.labels or NO_LABELS,
+            spec=cls._no_spec if found.spec is None else found.spec,
+        )
