@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-PROTOCOL: Final = 1
+PROTOCOL: Final = 2
 """Version of the messages below; a planner and a reflex of different images never talk past each other."""
 
 MAX_FRAME: Final = 8 * 1024 * 1024
@@ -58,12 +58,35 @@ class Vip(msgspec.Struct, frozen=True):
     the same at all of them, so that one can tell another that none of its interfaces works.  0: no rules."""
 
 
+class BfdPeer(msgspec.Struct, frozen=True):
+    """One BFD session the reflex is to keep, in asynchronous mode (RFC 5880, 5881, 5883)."""
+
+    address: str
+    """The router; a link-local one needs `device`."""
+    local: str = ""
+    """Our address; empty leaves it to the kernel."""
+    device: str = ""
+    """Interface or VRF device the session is bound to."""
+    multihop: bool = False
+    receive: int = 300
+    """Milliseconds we ask for between the router's packets, 10..60000."""
+    transmit: int = 300
+    """Milliseconds between ours, 10..60000."""
+    multiplier: int = 3
+    """Packets that may be missed, 2..255."""
+    passive: bool = False
+    """Say nothing until the router does."""
+    minimum_ttl: int = 254
+    """Of multihop packets, 1..254."""
+
+
 class Orders(_Message, frozen=True):
     """The standing orders, whole."""
 
     generation: int
     """Grows by one with each different plan of one planner; starts above the reflex's own on `Hello`."""
     vips: tuple[Vip, ...]
+    bfd: tuple[BfdPeer, ...] = ()
 
 
 class Seeds(_Message, frozen=True):
@@ -132,6 +155,29 @@ class Vips(_Message, frozen=True):
     vips: tuple[VipState, ...]
 
 
+class BfdState(msgspec.Struct, frozen=True):
+    address: str
+    device: str
+    multihop: bool
+    state: str
+    """AdminDown, Down, Init or Up."""
+    diagnostic: str
+    """Why it last left Up, in RFC 5880's words."""
+    since: float
+    """Unix time of the last change of state."""
+    ups: int
+    downs: int
+    """How often it came up and went down: one snapshot may stand for several changes."""
+    sent: int
+    received: int
+
+
+class Bfd(_Message, frozen=True):
+    """Snapshot: every BFD session of the orders in force."""
+
+    peers: tuple[BfdState, ...]
+
+
 class Pulse(_Message, frozen=True):
     """Snapshot: how the reflex is, at most once a second."""
 
@@ -162,7 +208,7 @@ class Happened(_Message, frozen=True):
 
 
 Down: TypeAlias = Orders | Seeds
-Up: TypeAlias = Hello | Members | Vips | Pulse | Happened
+Up: TypeAlias = Hello | Members | Vips | Bfd | Pulse | Happened
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Down | Up] = msgspec.msgpack.Decoder(Down | Up)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from speaker.orders import Hello, Members, Pulse, Vips
+from speaker.orders import Bfd, Hello, Members, Pulse, Vips
 
 
 @dataclass(slots=True)
@@ -14,14 +14,17 @@ class Reflex:
     hello: Hello
     members: Members | None = None
     vips: Vips | None = None
+    bfd: Bfd | None = None
     pulse: Pulse | None = None
 
-    def note(self, message: Members | Vips | Pulse) -> None:
+    def note(self, message: Members | Vips | Bfd | Pulse) -> None:
         match message:
             case Members():
                 self.members = message
             case Vips():
                 self.vips = message
+            case Bfd():
+                self.bfd = message
             case Pulse():
                 self.pulse = message
 
