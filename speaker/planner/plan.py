@@ -20,7 +20,7 @@ from typing import Self, TypeAlias
 from crier.kube.model.addresses import Address
 from crier.kube.model.advertisement import L2Advertisement
 from crier.kube.model.endpoints import EndpointSlice
-from crier.kube.model.node import Node
+from crier.kube.model.node import DRAIN_ANNOTATION, Node
 from crier.kube.model.service import Service
 from speaker.orders import Vip
 from speaker.planner.view import Configuration, View, addresses
@@ -62,6 +62,7 @@ class NodeObjection(Enum):
     NOT_SELECTED = "noMatchingAdvertisement", "no matching L2Advertisement selects the node"
     NETWORK_UNAVAILABLE = "notOwner", "its condition NetworkUnavailable is True"
     EXCLUDED = "notOwner", "it has the label node.kubernetes.io/exclude-from-external-load-balancers"
+    DRAINED = "notOwner", f"its annotation {DRAIN_ANNOTATION} drains it"
     NO_LOCAL_ENDPOINT = "notOwner", "externalTrafficPolicy is Local and no endpoint there is ready or serving"
 
     def __new__(cls, reason: str, text: str) -> Self:
@@ -218,6 +219,10 @@ class Planner:
         current = self._electorate(ads)
         electorate = current.electorate
         eligible, objections = electorate.nodes, electorate.objections
+        # addresses of one service stay together, so one that is drained takes the others with it
+        if drained := {name for name, node in electorate.draining if any(map(node.drains, texts))}:
+            objections = {**objections, **dict.fromkeys(drained, NodeObjection.DRAINED)}
+            eligible = tuple(name for name in eligible if name not in drained)
         if service.is_local:
             local = {name for each in slices for name in _serving_nodes(each)}
             objections = {
@@ -249,6 +254,8 @@ class _Electorate:
     objections: NodeObjections
     interfaces: tuple[str, ...] | None
     restriction: int
+    draining: tuple[tuple[str, Node], ...]
+    """Those of `nodes` that hand over addresses; which, they say themselves."""
 
     @classmethod
     def of(
@@ -272,7 +279,8 @@ class _Electorate:
         mine = [ad for ad in ads if me in nodes and ad.selects_node(nodes[me].labels)]
         everywhere = not mine or any(not ad.interfaces for ad in mine)
         named = None if everywhere else tuple(sorted({name for ad in mine for name in ad.interfaces}))
-        return cls(tuple(eligible), scores, objections, named, _restriction(ads))
+        draining = tuple((name, nodes[name]) for name in eligible if nodes[name].drained)
+        return cls(tuple(eligible), scores, objections, named, _restriction(ads), draining)
 
 
 def _restriction(ads: Iterable[L2Advertisement]) -> int:

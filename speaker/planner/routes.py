@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from ipaddress import ip_network
 from types import MappingProxyType
 from typing import Self
 
-from bgp_lite.attributes import DEFAULT_LOCAL_PREF, MAX_COMMUNITIES, Path
+from bgp_lite.attributes import DEFAULT_LOCAL_PREF, GRACEFUL_SHUTDOWN, MAX_COMMUNITIES, Path
 from bgp_lite.prefix import Prefix, parse_prefix
 from crier.kube.model.addresses import Address
 from crier.kube.model.bfdprofile import BfdProfile, BfdProfileObject, parse_bfd_profiles
@@ -206,7 +206,7 @@ def plan_routes(view: View, bgp: BgpConfiguration | None, me: str, rules: Rules)
             verdicts[key] = Verdict(key, found)
             continue
         ips, ads = found
-        wanted = _offers(ips, ads, peers, told)
+        wanted = _offers(ips, ads, peers, told, leaving=_drains(node, ips))
         if wanted is None:
             verdicts[key] = Verdict(key, Objection.TOO_MANY_COMMUNITIES)
             continue
@@ -245,7 +245,8 @@ def _applicable(
         return Objection.CONFLICT
     if node.network_unavailable:
         return Objection.NETWORK_UNAVAILABLE
-    if node.excluded and not rules.ignore_exclude_lb:
+    # drained and excluded: the last step of leaving, whatever the flag says of the label alone
+    if node.excluded and (not rules.ignore_exclude_lb or _drains(node, ips)):
         return Objection.EXCLUDED
     slices = view.slices.get(service.key, ())
     if service.is_local and not _has_endpoint(slices, node.name):
@@ -270,6 +271,8 @@ def _offers(
     ads: Iterable[BgpAdvertisement],
     peers: Iterable[BgpPeer],
     told: Mapping[str, Mapping[Prefix, Path]],
+    *,
+    leaving: bool,
 ) -> dict[str, dict[Prefix, Path]] | None:
     """What one service adds to what the peers are told already; None when a route could not carry it."""
     wanted: dict[str, dict[Prefix, Path]] = {}
@@ -280,7 +283,8 @@ def _offers(
                 continue
             paths = wanted.setdefault(peer.name, {})
             prefix = prefix_of(ip, ad.length(ip.version))
-            path = _joined(paths.get(prefix) or told[peer.name].get(prefix), path_of(ad))
+            said = farewell(path_of(ad)) if leaving else path_of(ad)
+            path = _joined(paths.get(prefix) or told[peer.name].get(prefix), said)
             if max(len(path.communities), len(path.large_communities)) > MAX_COMMUNITIES:
                 return None
             paths[prefix] = path
@@ -299,9 +303,27 @@ def path_of(ad: BgpAdvertisement) -> Path:
     return Path(tuple(standard), tuple(large), ad.local_pref or None)
 
 
+def farewell(path: Path) -> Path:
+    """The same route as one that is about to go: routers that know any other prefer it (RFC 8326).
+
+    No other path has a local preference of 0.
+    """
+    return replace(path.with_communities(GRACEFUL_SHUTDOWN), local_pref=0)
+
+
+def _drains(node: Node, ips: Iterable[Address]) -> bool:
+    return bool(node.drained) and any(node.drains(str(ip)) for ip in ips)
+
+
 def _joined(one: Path | None, other: Path) -> Path:
     if one is None or one == other:
         return other
+    if 0 in (one.local_pref, other.local_pref):
+        return farewell(_united(one, other))  # one service of an aggregate leaves, and so all of it does
+    return _united(one, other)
+
+
+def _united(one: Path, other: Path) -> Path:
     highest = max(path.local_pref or DEFAULT_LOCAL_PREF for path in (one, other))
     return Path(
         communities=tuple(sorted({*one.communities, *other.communities})),

@@ -9,7 +9,7 @@ import msgspec
 
 from crier.kube.model.advertisement import L2AdvertisementObject
 from crier.kube.model.endpoints import Endpoint, EndpointSlice
-from crier.kube.model.node import EXCLUDE_LABEL, Node
+from crier.kube.model.node import EXCLUDE_LABEL, Node, parse_drain
 from crier.kube.model.pool import PoolObject
 from crier.kube.model.service import Service
 from speaker.planner.view import Configuration, View, by_service
@@ -17,9 +17,11 @@ from speaker.planner.view import Configuration, View, by_service
 SPACE = "metallb-system"
 
 
-def node(name: str, *, unavailable: bool = False, excluded: bool = False, **labels: str) -> Node:
+def node(
+    name: str, *, unavailable: bool = False, excluded: bool = False, drain: str = "", **labels: str
+) -> Node:
     found = {"kubernetes.io/hostname": name, **labels, **({EXCLUDE_LABEL: ""} if excluded else {})}
-    return Node(name=name, labels=found, network_unavailable=unavailable)
+    return Node(name=name, labels=found, network_unavailable=unavailable, drained=parse_drain(drain)[0])
 
 
 def nodes(*names: str) -> list[Node]:

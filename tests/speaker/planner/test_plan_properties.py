@@ -41,6 +41,7 @@ found_nodes = st.lists(
         st.sampled_from(NAMES),
         unavailable=st.sampled_from([False, False, False, True]),
         excluded=st.sampled_from([False, False, False, True]),
+        drain=st.sampled_from([*[""] * 9, "10.20.30.1", "10.20.30.2,192.168.1.1", "*"]),
         zone=st.sampled_from(["x", "y"]),
     ),
     unique_by=lambda each: each.name,
