@@ -111,7 +111,10 @@ class Transport:
         Raises:
             ApiError: in the kind that fits.
         """
-        response = self._send(method, path, query, body, content_type, timeout)
+        return self._read(method, path, self._send(method, path, query, body, content_type, timeout))
+
+    @staticmethod
+    def _read(method: str, path: str, response: urllib3.response.BaseHTTPResponse) -> bytes:
         try:
             data = response.read(MAX_RESPONSE + 1)
         except urllib3.exceptions.HTTPError as problem:
@@ -124,6 +127,10 @@ class Transport:
         if response.status >= 300:
             raise api_error(response.status, data, response.headers.get("Retry-After"))
         return data
+
+    def fetch(self, path: str, *, headers: Mapping[str, str], timeout: float) -> bytes:
+        """GET with headers of one's own, such as a pod behind the API's proxy needs.  Raises `ApiError`."""
+        return self._read("GET", path, self._send("GET", path, None, None, "", timeout, headers))
 
     def stream(self, path: str, *, query: Mapping[str, str], timeout: float) -> Stream:
         """Open a watch.  Raises `ApiError`."""
@@ -148,10 +155,11 @@ class Transport:
         body: bytes | None,
         content_type: str,
         timeout: float,
+        extra: Mapping[str, str] | None = None,
     ) -> urllib3.response.BaseHTTPResponse:
         url = self.host + path + (f"?{urlencode(query)}" if query else "")
         try:
-            headers = self._headers()
+            headers = {**self._headers(), **(extra or {})}
             if body is not None:
                 headers["Content-Type"] = content_type
             return self._pool.request(

@@ -117,6 +117,7 @@ class Cluster:
                     sys.executable, "-m", "crier.lab.api", "--listen", "127.0.0.1:0",
                     "--listen-netns",
                     f"{netns.path(self.lan.control_plane.netns)}={self.lan.control_plane.ipv4}:{API_PORT}",
+                    "--pod-netns", self.lan.control_plane.netns,
                     "--kubeconfig", str(self.kubeconfig), "--metallb-crds", "--ready-fd", str(writable),
                 ],
                 pass_fds=(writable,),

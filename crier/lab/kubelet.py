@@ -23,6 +23,7 @@ SECRET: Final = "memberlist"  # noqa: S105  (the Secret's name)
 SECRET_FILE: Final = "secretkey"  # noqa: S105  (the file's name)
 GRACE: Final = 3.0
 """Seconds until the cluster notices that a node is gone."""
+VIEWER: Final = "crier-viewer"
 CONTROLLER_POD: Final = "controller-0"
 _METALLB: Final = f"/apis/metallb.io/v1beta1/namespaces/{SYSTEM}"
 
@@ -161,6 +162,11 @@ class Kubelet:
             self._ensure(
                 "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
             )
+        # as whom `crier` asks the speakers; a real server has it from the manifests
+        self._ensure(
+            f"/api/v1/namespaces/{SYSTEM}/serviceaccounts",
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": VIEWER}},
+        )
         for host in self._hosts.values():
             self._ensure("/api/v1/nodes", node_manifest(host))
             self._set_node_status(host, ready=True)

@@ -52,6 +52,8 @@ class Response:
     status: int
     body: bytes
     content_type: str = "text/plain; charset=utf-8"
+    headers: tuple[tuple[str, str], ...] = ()
+    """Beside those of every answer."""
 
     @classmethod
     def text(cls, text: str, status: int = 200) -> Response:
@@ -62,7 +64,8 @@ class Response:
         return cls(status, msgspec.json.encode(document), "application/json")
 
 
-Handler: TypeAlias = Callable[[], Response]
+Handler: TypeAlias = Callable[[], Response | Awaitable[Response]]
+"""One that takes its time is bounded by `REQUEST_TIMEOUT` like every answer."""
 Guard: TypeAlias = Callable[[Request], Awaitable[Response | None]]
 """Looks at a request first; what it returns is the answer, None lets the request pass."""
 
@@ -209,7 +212,8 @@ class _Server:
         try:
             if self._guard is not None and (refusal := await self._guard(request)) is not None:
                 return refusal
-            return handler()
+            answer = handler()
+            return answer if isinstance(answer, Response) else await answer
         except Exception as problem:  # noqa: BLE001 - one bad page must not end the program
             log.error("http_handler_failed", path=request.path, error=problem)
             return Response.text("internal error\n", 500)
@@ -226,6 +230,7 @@ class _Server:
             ("content-type", response.content_type),
             ("content-length", str(len(response.body))),
             ("cache-control", "no-store"),
+            *response.headers,
         ]
         if response.status == 405:
             headers.append(("allow", "GET, HEAD"))

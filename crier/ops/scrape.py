@@ -29,6 +29,8 @@ from crier.ops.http import Handler, Request, Response
 log = logs.get(__name__)
 
 MAX_REMEMBERED: Final = 256
+PROXIED_TOKEN: Final = "x-crier-authorization"  # noqa: S105 - the name of a header
+"""Header with the token for those who ask through the API server's proxy, which keeps `Authorization`."""
 REMEMBER: Final = 60.0
 """Seconds an answer of the API about a token is believed; a scrape comes every 15 to 60."""
 RELOAD_INTERVAL: Final = 60.0
@@ -172,7 +174,8 @@ class Reviewer:
 
     async def review(self, request: Request) -> Response | None:
         """None lets the request pass."""
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        shown = request.headers.get("authorization") or request.headers.get(PROXIED_TOKEN, "")
+        scheme, _, token = shown.partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             return Response.text("a bearer token is needed\n", 401)
         key = hashlib.sha256(f"{request.path} {token.strip()}".encode()).digest()

@@ -13,7 +13,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import trio
@@ -23,13 +23,13 @@ from crier.kube.events import Recorder
 from crier.kube.transport import NoCluster
 from crier.kube.watch import backoff
 from crier.ops import http, logs, scrape
-from crier.ops.http import Response
+from crier.ops.http import Handler, Response
 from crier.ops.lifecycle import stop_on_signal
 from crier.ops.metrics import CONTENT_TYPE
 from crier.ops.scrape import BadTls, Tls
 from speaker import settings as speaker_settings
 from speaker.orders import BadOrder, Happened, Hello, Orders, Seeds
-from speaker.planner import documents, events
+from speaker.planner import documents, events, host
 from speaker.planner.configuration import Keeper
 from speaker.planner.link import Link, ReflexGone, fit
 from speaker.planner.metrics import Metrics
@@ -262,23 +262,25 @@ class Program:
                 log.warning("probes_not_served", port=self._settings.health_probe_port, error=problem)
                 await trio.sleep(backoff(failures, random.Random()))
 
-    def _routes(self) -> dict[str, Callable[[], Response]]:
+    def _routes(self) -> dict[str, Handler]:
         return {
             "/healthz": lambda: Response.text("ok"),
             "/readyz": self._ready,
             "/status": lambda: Response.json(self._status()),
             "/why": lambda: Response.json(self._why()),
+            "/host": self._host,
             "/metrics": lambda: Response(200, self.metrics.registry.render(), CONTENT_TYPE),
         }
 
     async def _keep_scraped(self) -> None:
-        """The metrics for Prometheus, over HTTPS on every address of the node."""
+        """Metrics for Prometheus and documents for `crier`, over HTTPS on every address of the node."""
         told, failures = self._settings, 0
         tls = Tls(told.tls_min_version, told.tls_cipher_suites, told.metrics_cert_dir, self._me)
-        metrics = {"/metrics": self._routes()["/metrics"]}
+        routes = self._routes()
+        guarded = {path: routes[path] for path in ("/metrics", "/status", "/why", "/host")}
         while True:
             try:
-                await scrape.serve(metrics, told.port, tls, self._api)
+                await scrape.serve(guarded, told.port, tls, self._api)
             except* (OSError, BadTls) as problems:
                 failures += 1
                 log.warning("metrics_not_served", port=told.port, error=problems.exceptions[0])
@@ -299,6 +301,10 @@ class Program:
             pids=(os.getppid(), os.getpid()),
             uptime=trio.current_time() - self._started_at,
         )
+
+    async def _host(self) -> Response:
+        members = self.reflex.members.members if self.reflex.members else ()
+        return Response.json(await host.document(self._settings, members))
 
     def _why(self) -> dict[str, Any]:
         condition = self._keeper.condition

@@ -36,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--listen-netns", action="append", default=[], metavar="NETNS=HOST:PORT",
         help="listen inside a network namespace (/run/netns/NAME); may be repeated")  # fmt: skip
+    add("--pod-netns", default="", metavar="NAME", help="the namespace from which pods are reached")
     add("--kubeconfig", type=Path, metavar="FILE", help="write one that leads to the first address")
     add("--metallb-crds", action="store_true", help="serve MetalLB's kinds before their CRDs are applied")
     add(
@@ -101,6 +102,7 @@ async def _run(
         seed=options.seed, now=time.time(), metallb_crds=options.metallb_crds, tokens=tokens
     )
     server = Server(cluster.handler, cluster.faults, clock=time.time)
+    server.pod_network = options.pod_netns
     server.on_death = lambda: os._exit(70)  # as a crash: nothing is said, nothing is tidied
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:

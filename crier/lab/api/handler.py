@@ -9,12 +9,13 @@ import logging
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
-from crier.lab.api import discovery, reviews
+from crier.lab.api import discovery, podproxy, reviews
 from crier.lab.api.body import decode
 from crier.lab.api.calls import (
     JSON,
@@ -49,6 +50,10 @@ MIN_WATCH: Final = 1800.0
 """Seconds a watch without `timeoutSeconds` lasts at least; at most twice that (as the real server)."""
 
 
+TOKEN_SECONDS: Final = 3600
+"""How long a service account's token is said to be good; it is for ever."""
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
     status: int
@@ -63,7 +68,7 @@ class WatchResponse:
     content_type: str = JSON
 
 
-Answer = Response | WatchResponse
+Answer = Response | WatchResponse | podproxy.Visit
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,8 @@ class Handler:
         self._rng = rng
         self._faults = faults
         self._tokens = dict(tokens or {})
+        self._minted: dict[str, str] = {}
+        """Tokens of service accounts; they open no door here, but others ask whose they are."""
         self.registry = Registry(store, kinds, rng=rng)
         self._pages = Pages(store)
 
@@ -124,7 +131,7 @@ class Handler:
         if call.control or path in _OPEN_PATHS:
             return call
         self._authenticate(request, call)
-        if path.startswith(("/api/", "/apis/")) and not _is_discovery(path) and not reviews.is_review(path):
+        if path.startswith(("/api/", "/apis/")) and not _is_discovery(path) and not _is_virtual(path):
             call.target = parse_target(path, self._kinds)
             call.verb = parse_verb(request.method, call.target, query)
         return call
@@ -161,7 +168,9 @@ class Handler:
             if call.request.method != "POST":
                 raise method_not_allowed()
             body = decode(call.request.body, call.content_type)
-            return answer(reviews.review(call.path, body, call.user, self._tokens), 201)
+            return answer(reviews.review(call.path, body, call.user, self._tokens | self._minted), 201)
+        if (account := podproxy.parse_token_path(call.path)) is not None:
+            return self._token(call, account, now)
         if call.request.method not in ("GET", "HEAD"):
             raise (
                 method_not_allowed()
@@ -170,7 +179,28 @@ class Handler:
             )
         return self._document(call)
 
-    def _document(self, call: Call) -> Response:
+    def _token(self, call: Call, account: tuple[str, str], now: float) -> Response:
+        if call.request.method != "POST":
+            raise method_not_allowed()
+        body = decode(call.request.body, call.content_type)
+        self._core("serviceaccounts", *account)  # there must be one
+        until = datetime.fromtimestamp(now + TOKEN_SECONDS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return answer(podproxy.token_request(*account, body, self._mint, until), 201)
+
+    def _mint(self, user: str) -> str:
+        token = f"lab-{self._rng.getrandbits(128):032x}"
+        self._minted[token] = user
+        return token
+
+    def _core(self, plural: str, namespace: str, name: str) -> Object:
+        """An object of the core group.  Raises ApiError: 404."""
+        kind = self._kinds.find("", "v1", plural)
+        assert kind is not None, "a core kind"
+        return self.registry.get(kind, "v1", namespace, name)
+
+    def _document(self, call: Call) -> Response | podproxy.Visit:
+        if (pod := podproxy.parse_pod_path(call.path)) is not None:
+            return podproxy.visit(pod, self._core("pods", pod.namespace, pod.name), call.request.headers)
         match [step for step in call.path.split("/") if step]:
             case ["healthz" | "readyz" | "livez", *_]:
                 return Response(200, b"ok", "text/plain; charset=utf-8")
@@ -368,3 +398,12 @@ def refusal(error: ApiError) -> Response:
 def _is_discovery(path: str) -> bool:
     steps = [step for step in path.split("/") if step]
     return len(steps) <= (2 if steps[:1] == ["api"] else 3)
+
+
+def _is_virtual(path: str) -> bool:
+    """What is answered without an object that is stored."""
+    return (
+        reviews.is_review(path)
+        or podproxy.parse_token_path(path) is not None
+        or podproxy.parse_pod_path(path) is not None
+    )

@@ -16,11 +16,14 @@ from typing import Final
 import h11
 import trio
 
+from crier.lab import netns
+from crier.lab.api import podproxy
 from crier.lab.api.body import MAX_BODY, too_large
 from crier.lab.api.calls import Request
 from crier.lab.api.errors import ApiError, bad_request
 from crier.lab.api.faults import Death, Faults
 from crier.lab.api.handler import Handler, Plan, Response, WatchResponse, refusal
+from crier.lab.api.podproxy import Visit
 
 MAX_HEAD: Final = 64 * 1024
 """Octets of a request line and its headers."""
@@ -55,6 +58,8 @@ class Server:
         self._clock = clock
         self._connections: set[_Connection] = set()
         self._watches: set[trio.CancelScope] = set()
+        self.pod_network = ""
+        """Name of the network namespace from which pods are reached; "" is our own."""
         self.on_death: Callable[[], None] | None = None
         """Called when a `Death` with `exit` has come; without it the death is an outage."""
         faults.on_outage = self._reset_all
@@ -123,6 +128,8 @@ class Server:
             return connection.reusable()
         connection.is_control = plan.is_control  # before it may order an outage
         answer = plan.run(self._clock())
+        if isinstance(answer, Visit):
+            answer = await trio.to_thread.run_sync(self._visit, answer, abandon_on_cancel=True)
         if isinstance(answer, WatchResponse):
             await self._stream(connection, answer)
             return connection.reusable()
@@ -130,6 +137,17 @@ class Server:
             connection.reset()
         await connection.send(answer, head_only=request.method == "HEAD")
         return connection.reusable()
+
+    def _visit(self, there: Visit) -> Response:
+        """A pod's own answer, from the network the API server is in."""
+        try:
+            if self.pod_network:
+                return Response(*netns.inside(self.pod_network, lambda: podproxy.call(there)))
+            return Response(*podproxy.call(there))
+        except ApiError as error:
+            return refusal(error)
+        except OSError as problem:  # the network is gone
+            return refusal(ApiError(503, f"error trying to reach service: {problem}"))
 
     async def _stream(self, connection: _Connection, answer: WatchResponse) -> None:
         watch = answer.watch
