@@ -45,7 +45,7 @@ class Controller:
 
     def __init__(self, api: Api, recorder: Recorder, *, namespace: str, lb_class: str = "") -> None:
         self.allocator = Allocator(lb_class=lb_class)
-        self.services: Mirror[Service] = Mirror(Service.decode, keep_changes=True)
+        self.services: Mirror[Service] = Mirror(Service.decode_whole, keep_changes=True)
         self.namespaces: Mirror[Namespace] = Mirror(Namespace.decode)
         self.pools: Mirror[PoolObject] = Mirror(PoolObject.decode)
         self.problems: tuple[str, ...] = ()

@@ -51,6 +51,8 @@ class Write:
     """"" removes the annotation."""
     notices: tuple[Notice, ...] = ()
     """To tell once it is written."""
+    document: bytes = field(default=b"", repr=False)
+    """The service's JSON in that version, if it is at hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,6 +350,7 @@ class Allocator:
             addresses=service.ingress_ips if same else tuple(str(address) for address in wanted),
             pool=pool,
             notices=(*case.granted, *old),
+            document=service.document,
         )
 
 

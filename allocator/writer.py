@@ -10,7 +10,7 @@ from crier.kube.client import Api, decode_document
 from crier.kube.errors import ApiError, Conflict, NotFound
 from crier.kube.model.annotations import ALLOCATED_FROM
 from crier.kube.model.errors import DecodeError
-from crier.kube.model.service import Service
+from crier.kube.model.wire import MetaWire, decode_meta
 from crier.kube.resources import SERVICES
 
 
@@ -29,51 +29,55 @@ class Stale:
 
 
 async def write_service(api: Api, write: Write) -> Done | Stale:
-    """Read the service, compare, replace its status.
+    """Replace the service's status, if the service is still the one decided on.
 
-    A replacement, not a patch: MetalLB's roles allow `update` of services/status and no more.  Reading first
-    also tells, after an attempt that got no answer, whether it took effect.
+    A replacement, not a patch: MetalLB's roles allow `update` of services/status and no more.  It is made of
+    the object that the watch has brought; where that is not at hand, the service is read first.  An attempt
+    that got no answer and took effect all the same is `Stale` when it is made again.
 
     Raises:
         ApiError: whether it was written is not known, or it was refused; try again.
     """
     namespace, _, name = write.service.partition("/")
     try:
-        raw = await api.get(SERVICES, name, namespace=namespace)
-    except NotFound:
-        return Stale("")
-    service = _decode(raw)
-    if (service.uid, service.resource_version) != (write.uid, write.resource_version):
-        return Stale(service.resource_version)
-    try:
-        answer = await api.replace(
-            SERVICES,
-            name,
-            _changed(decode_document(raw), write),
-            namespace=namespace,
-            subresource="status",
-        )
+        document = write.document
+        if not document:
+            document = await api.get(SERVICES, name, namespace=namespace)
+            found = _meta(document)
+            if (found.uid, found.resource_version) != (write.uid, write.resource_version):
+                return Stale(found.resource_version or "")
+        body = _changed(decode_document(document), write)
+        answer = await api.replace(SERVICES, name, body, namespace=namespace, subresource="status")
+        return Done(_meta(answer).resource_version or "")
     except NotFound:
         return Stale("")
     except Conflict:
-        # Somebody was faster by milliseconds.
-        try:
-            return Stale(_decode(await api.get(SERVICES, name, namespace=namespace)).resource_version)
-        except NotFound:
-            return Stale("")
-    return Done(_decode(answer).resource_version)
+        newer = await _find_newer(api, namespace, name)
+        if newer.resource_version == write.resource_version:
+            raise  # somebody's admission hook says so: deciding anew, and at once, would change nothing
+        return newer
 
 
-def _decode(raw: bytes) -> Service:
+async def _find_newer(api: Api, namespace: str, name: str) -> Stale:
+    """The watch may have brought it long ago, or not yet: so wait for what is there now."""
     try:
-        return Service.decode(raw)
+        return Stale(_meta(await api.get(SERVICES, name, namespace=namespace)).resource_version or "")
+    except NotFound:
+        return Stale("")
+
+
+def _meta(raw: bytes) -> MetaWire:
+    try:
+        return decode_meta(raw)
     except DecodeError as problem:
         raise ApiError(200, "NotAService", str(problem)) from None
 
 
 def _changed(document: dict[str, Any], write: Write) -> dict[str, Any]:
     """The service with another status; all that we do not know of stays as it is."""
-    metadata, status = document["metadata"], document.get("status") or {}
+    # who owns which field is the API's to keep: a replacement without it leaves it alone
+    metadata = {name: each for name, each in document["metadata"].items() if name != "managedFields"}
+    status = document.get("status") or {}
     annotations = {**(metadata.get("annotations") or {}), ALLOCATED_FROM: write.pool}
     if not write.pool:
         del annotations[ALLOCATED_FROM]
@@ -81,6 +85,8 @@ def _changed(document: dict[str, Any], write: Write) -> dict[str, Any]:
     if tuple(entry.get("ip") or "" for entry in balancer.get("ingress") or ()) != write.addresses:
         balancer = {**balancer, "ingress": [{"ip": address} for address in write.addresses]}
     return {
+        "apiVersion": SERVICES.api_version,
+        "kind": SERVICES.kind,
         **document,
         "metadata": {**metadata, "annotations": annotations},
         "status": {**status, "loadBalancer": balancer},

@@ -1,21 +1,26 @@
 """How fast the controller gives addresses: many at once, after a restart, one more; and the ledger alone.
 
-    python bench/controller.py [--services 2000] [--more 50]
+    python bench/controller.py [--services 2000] [--more 100] [--api kube|embedded] [--peer | --no-peer]
 
-The API is the embedded one, in a process of its own on this machine: what is measured has its time in it, and
-on two cores it competes with the controller.  The creation alone, with no controller running, is printed
-beside it.  (Not named after the package it measures: a script's own folder comes first where Python looks.)
+Each program gets a fresh API server on this machine, a real kube-apiserver with etcd unless told otherwise, so
+what is measured has that server's time in it, and on few cores the server, the clients and the controller
+compete.  The creation alone, with no controller running, is printed beside it.  MetalLB's own controller does
+the same in the same run where it is installed.  (Not named after the package it measures: a script's own
+folder comes first where Python looks.)
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,30 +30,66 @@ from allocator.ledger import NO_KEY, Claim, Ledger, Port
 from crier.kube.client import Api
 from crier.kube.model.pool import Pool, parse_networks
 from crier.kube.model.service import Service
-from crier.kube.resources import IP_ADDRESS_POOLS, NAMESPACES, SERVICES
+from crier.kube.resources import IP_ADDRESS_POOLS, NAMESPACES, PODS, SERVICES
 from crier.kube.watch import Mirror, watch
+from crier.lab import kube
 from crier.lab.api.process import start_api_process
+from crier.lab.errors import LabError
+from crier.lab.kube.install import install_crds
+from crier.lab.peers import metallb
 
 SYSTEM = "metallb-system"
+POD = "bench"
 CLIENTS = 8
 USED = 100_000
 TIMED = 20_000
-PATIENCE = 600.0
+PATIENCE = 1200.0
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--services", type=int, default=2000)
-    parser.add_argument("--more", type=int, default=50, help="services added one by one at the end")
+    parser.add_argument("--more", type=int, default=100, help="services added one by one at the end")
+    parser.add_argument("--api", choices=("kube", "embedded"), default="kube")
+    parser.add_argument("--peer", action=argparse.BooleanOptionalAction, default=True, help="MetalLB too")
+    parser.add_argument("--ours", action=argparse.BooleanOptionalAction, default=True, help="Crier")
     given = parser.parse_args()
-    print(f"ledger, a /64 with {USED} addresses used: {ledger_rate():,.0f} allocations/s")
-    with start_api_process("--metallb-crds") as server:
-        os.environ["KUBECONFIG"] = str(server.kubeconfig)
-        alone = trio.run(creation_alone, given.services)
-    print(f"creation of {given.services} services by {CLIENTS} clients, no controller: {alone:.1f} s")
-    with start_api_process("--metallb-crds") as server:
-        os.environ["KUBECONFIG"] = str(server.kubeconfig)
-        trio.run(against_an_api, given.services, given.more)
+    if given.ours:
+        print(f"ledger, a /64 with {USED} addresses used: {ledger_rate():,.0f} allocations/s")
+        with an_api(given.api):
+            alone = trio.run(creation_alone, given.services)
+        print(f"creation of {given.services} services by {CLIENTS} clients, no controller: {alone:.1f} s")
+    for name, command in contenders(given.ours, given.peer):
+        with an_api(given.api):
+            trio.run(against_an_api, name, command, given.services, given.more)
+
+
+def contenders(ours: bool, peer: bool) -> Iterator[tuple[str, Sequence[str]]]:
+    if ours:
+        yield "crier", (sys.executable, "-m", "allocator.app")
+    if peer:
+        try:
+            yield f"metallb {metallb.VERSION}", metallb.programs(progress).controller
+        except LabError as problem:
+            progress(f"MetalLB is not measured: {problem}")
+
+
+def progress(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+@contextmanager
+def an_api(kind: str) -> Iterator[None]:
+    """KUBECONFIG leads to it within the block."""
+    if kind == "embedded":
+        with start_api_process("--metallb-crds") as server:
+            os.environ["KUBECONFIG"] = str(server.kubeconfig)
+            yield
+        return
+    with kube.start_kube(kube.programs(progress)) as found:
+        install_crds(found)
+        os.environ["KUBECONFIG"] = str(found.kubeconfig)
+        yield
 
 
 def ledger_rate() -> float:
@@ -85,6 +126,8 @@ async def furnish(api: Api) -> None:
         "spec": {"addresses": ["10.64.0.0/16"]},
     }
     await api.create(IP_ADDRESS_POOLS, pool, namespace=SYSTEM)
+    pod = {"metadata": {"name": POD}, "spec": {"containers": [{"name": "controller", "image": "none"}]}}
+    await api.create(PODS, {"apiVersion": "v1", "kind": "Pod", **pod}, namespace=SYSTEM)
 
 
 async def create(api: Api, names: list[str]) -> None:
@@ -106,15 +149,14 @@ async def creation_alone(count: int) -> float:
 
 
 class Program:
-    """The controller as a process."""
+    """A controller as a process."""
 
-    def __init__(self) -> None:
+    def __init__(self, command: Sequence[str]) -> None:
         self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "allocator.app", "--health-probe-port=17997", "--port=17998"),
-                *("--health-bind-address=127.0.0.1", "--pod-name=bench", f"--namespace={SYSTEM}"),
-            ],
+            [*command, "--health-probe-port=17997", "--port=17998", f"--pod-name={POD}", "--log-level=error"],
+            env={**os.environ, "METALLB_NAMESPACE": SYSTEM},
             stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
 
     def cost(self) -> str:
@@ -129,66 +171,130 @@ class Program:
         self.process.wait()
 
 
-async def against_an_api(count: int, more: int) -> None:
-    api = Api.connect()
-    await furnish(api)
-    mirror: Mirror[Service] = Mirror(Service.decode, keep_changes=True)
-    news = trio.Event()
-    assigned: set[str] = set()
+@dataclass
+class Seen:
+    """What the observer's own watch has told of one service, on its clock."""
 
-    def changed() -> None:
-        nonlocal news
-        for key in mirror.take_changes():
-            if (service := mirror.objects.get(key)) and service.ingress_ips:
-                assigned.add(service.name)
-        news.set()
-        news = trio.Event()
+    added: float
+    assigned: float = 0.0
+    changes: int = 0
+    """Versions after the first: each is somebody's write."""
 
-    async def until(true: Callable[[], bool]) -> None:
+
+class Observer:
+    def __init__(self) -> None:
+        self.mirror: Mirror[Service] = Mirror(Service.decode, keep_changes=True)
+        self.services: dict[str, Seen] = {}
+        self.assigned = 0
+        self._news = trio.Event()
+
+    def changed(self) -> None:
+        now = time.monotonic()
+        for key in self.mirror.take_changes():
+            service = self.mirror.objects.get(key)
+            if service is None or not service.is_load_balancer:
+                continue
+            if (seen := self.services.get(service.name)) is None:
+                seen = self.services[service.name] = Seen(now)
+            else:
+                seen.changes += 1
+            if service.ingress_ips and not seen.assigned:
+                seen.assigned = now
+                self.assigned += 1
+        self._news.set()
+        self._news = trio.Event()
+
+    def has(self, name: str) -> bool:
+        return name in self.services and self.services[name].assigned > 0
+
+    async def until(self, true: Callable[[], bool]) -> None:
         with trio.fail_after(PATIENCE):
             while not true():
-                await news.wait()
+                await self._news.wait()
 
+    def versions(self) -> dict[str, str]:
+        return {key: service.resource_version for key, service in self.mirror.objects.items()}
+
+
+async def status_writes(api: Api) -> int | None:
+    """Requests to services/status the server has had; None where it does not count."""
+    try:
+        text = api.transport.request("GET", "/metrics", timeout=30.0).decode()
+    except Exception:  # noqa: BLE001 - the embedded API has no such page
+        return None
+    lines = re.findall(r"^apiserver_request_total\{(.*)\} ([0-9.e+]+)$", text, re.MULTILINE)
+    wanted = ('resource="services"', 'subresource="status"')
+    return sum(
+        int(float(number))
+        for labels, number in lines
+        if all(each in labels for each in wanted) and ('"PUT"' in labels or '"PATCH"' in labels)
+    )
+
+
+async def against_an_api(name: str, command: Sequence[str], count: int, more: int) -> None:
+    api = Api.connect()
+    await furnish(api)
+    observer = Observer()
     async with trio.open_nursery() as nursery:
-        await nursery.start(watch, api, SERVICES, mirror, changed)
-        program = Program()
+        await nursery.start(watch, api, SERVICES, observer.mirror, observer.changed)
+        began = time.monotonic()
+        program = Program(command)
         try:
             await create(api, ["warm"])
-            await until(lambda: "warm" in assigned)
+            await observer.until(lambda: observer.has("warm"))
+            print(f"{name}: from its start to the first address {time.monotonic() - began:.1f} s")
             began = time.monotonic()
             await create(api, [f"s{number:05}" for number in range(count)])
             created = time.monotonic()
-            await until(lambda: len(assigned) == count + 1)
+            await observer.until(lambda: observer.assigned == count + 1)
             done = time.monotonic()
+            await trio.sleep(2.0)  # what else is written for them
             print(
-                f"{count} services: created after {created - began:.1f} s, all have addresses "
-                f"{done - created:.1f} s later; controller {program.cost()}"
+                f"{name}: {count} services: created after {created - began:.1f} s, all have addresses "
+                f"{done - created:.1f} s later; {await status_writes(api)} status writes; {program.cost()}"
             )
             program.end()
+            before, writes = observer.versions(), await status_writes(api)
             await create(api, ["next"])
             began = time.monotonic()
-            program = Program()
-            await until(lambda: "next" in assigned)
+            program = Program(command)
+            await observer.until(lambda: observer.has("next"))
+            took = time.monotonic() - began
+            await trio.sleep(2.0)
+            after, now = observer.versions(), await status_writes(api)
+            touched = sum(after[key] != version for key, version in before.items())
+            asked = "?" if now is None or writes is None else now - writes
             print(
-                f"restart with {count} assigned: the next has its address after "
-                f"{time.monotonic() - began:.1f} s; {program.cost()}"
+                f"{name}: restart with {count} assigned: the next has its address after {took:.1f} s; {asked} "
+                f"status writes, {touched} of them changed an old service; {program.cost()}"
             )
-            took: list[float] = []
-            for number in range(more):
-                name = f"more-{number}"
-                began = time.monotonic()
-                await create(api, [name])
-                await until(lambda name=name: name in assigned)  # type: ignore[misc]
-                took.append((time.monotonic() - began) * 1e3)
-            took.sort()
-            p99 = took[min(len(took) - 1, int(len(took) * 0.99))]
-            print(
-                f"one more, from before its creation to its address seen: median "
-                f"{statistics.median(took):.0f} ms, p99 {p99:.0f} ms"
-            )
+            await one_by_one(name, api, observer, more)
+            print(f"{name}: at the end {program.cost()}")
         finally:
             program.end()
         nursery.cancel_scope.cancel()
+
+
+async def one_by_one(name: str, api: Api, observer: Observer, more: int) -> None:
+    whole: list[float] = []
+    for number in range(more):
+        service = f"more-{number}"
+        began = time.monotonic()
+        await create(api, [service])
+        await observer.until(lambda service=service: observer.has(service))  # type: ignore[misc]
+        whole.append((time.monotonic() - began) * 1e3)
+    heard = [observer.services[f"more-{number}"] for number in range(more)]
+    inner = [(seen.assigned - seen.added) * 1e3 for seen in heard]
+    print(
+        f"{name}: one more: from the watch's news of it to the news of its address {summary(inner)}; "
+        f"from before its creation {summary(whole)}"
+    )
+
+
+def summary(values: list[float]) -> str:
+    values = sorted(values)
+    p99 = values[min(len(values) - 1, int(len(values) * 0.99))]
+    return f"median {statistics.median(values):.0f} ms, p99 {p99:.0f} ms"
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import msgspec
@@ -91,6 +91,8 @@ class Service:
     resource_version: str = ""
     created: str = ""
     """RFC 3339 text in UTC, as the API writes it; sorts by age."""
+    document: bytes = field(default=b"", compare=False, repr=False)
+    """The JSON it was decoded from, where `decode_whole` kept it."""
 
     @property
     def key(self) -> str:
@@ -108,6 +110,18 @@ class Service:
     def annotation(self, name: str) -> str:
         """One of our annotations by its name without prefix; "" when absent."""
         return notes.read(self.annotations, name)
+
+    @classmethod
+    def decode_whole(cls, data: bytes) -> Service:
+        """The same, with the JSON where the service waits for an address: for who will replace it.
+
+        What has its address is not kept, so that a large cluster at rest costs no memory for it.  Raises
+        `DecodeError`.
+        """
+        service = cls.decode(data)
+        if service.is_load_balancer and not service.ingress_ips:
+            return replace(service, document=data)
+        return service
 
     @classmethod
     def decode(cls, data: bytes) -> Service:
