@@ -189,10 +189,9 @@ class Controller:
                 )
                 nursery.start_soon(self._try_later, attempt, problem)
                 continue
-            if isinstance(outcome, Done):
-                self._written(write)
-            self._await_version(write.service, outcome)
-            self._bell.ring()
+            freed = isinstance(outcome, Done) and self._written(write)
+            if self._await_version(write.service, outcome) or freed:
+                self._bell.ring()
 
     async def _try_later(self, attempt: _Attempt, problem: ApiError) -> None:
         """The same write again: its first step finds out whether it was done after all."""
@@ -200,19 +199,24 @@ class Controller:
         await trio.sleep(max(wait, backoff(attempt.number + 1, self._rng)))
         self._to_write.send_nowait(_Attempt(attempt.write, attempt.number + 1))
 
-    def _written(self, write: Write) -> None:
+    def _written(self, write: Write) -> bool:
+        """True when it may let others go on."""
         self.writes += 1
         log.info("service_written", service=write.service, addresses=list(write.addresses), pool=write.pool)
-        self.allocator.settle(write.service)
         for notice in write.notices:
             self._tell(notice)
+        return self.allocator.settle(write.service)
 
-    def _await_version(self, key: str, outcome: Done | Stale) -> None:
-        if outcome.resource_version:
-            self._awaited[key] = outcome.resource_version
-        else:
+    def _await_version(self, key: str, outcome: Done | Stale) -> bool:
+        """True when there is nothing to wait for; else the watch rings when it brings the version."""
+        version = outcome.resource_version
+        if not version:
             self._busy.discard(key)
             self._again.add(key)
+            return True
+        self._awaited[key] = version
+        service = self.services.objects.get(key)
+        return service is None or is_at_least(service.resource_version, version)
 
     def _tell(self, notice: Notice) -> None:
         service = self.services.objects.get(notice.service)

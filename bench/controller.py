@@ -2,11 +2,11 @@
 
     python bench/controller.py [--services 2000] [--more 100] [--api kube|embedded] [--peer | --no-peer]
 
-Each program gets a fresh API server on this machine, a real kube-apiserver with etcd unless told otherwise, so
-what is measured has that server's time in it, and on few cores the server, the clients and the controller
-compete.  The creation alone, with no controller running, is printed beside it.  MetalLB's own controller does
-the same in the same run where it is installed.  (Not named after the package it measures: a script's own
-folder comes first where Python looks.)
+Each program gets a fresh API server on this machine, a real kube-apiserver with etcd unless told otherwise,
+so what is measured has that server's time in it, and on few cores server, clients and controller compete.
+The creation alone, with no controller running, is printed beside it.  MetalLB's own controller does the same
+in the same run where it is installed.  (Not named after the package it measures: a script's own folder comes
+first where Python looks.)
 """
 
 from __future__ import annotations
@@ -265,8 +265,8 @@ async def against_an_api(name: str, command: Sequence[str], count: int, more: in
             touched = sum(after[key] != version for key, version in before.items())
             asked = "?" if now is None or writes is None else now - writes
             print(
-                f"{name}: restart with {count} assigned: the next has its address after {took:.1f} s; {asked} "
-                f"status writes, {touched} of them changed an old service; {program.cost()}"
+                f"{name}: restart with {count} assigned: the next has its address after {took:.1f} s; "
+                f"{asked} status writes, {touched} of them changed an old service; {program.cost()}"
             )
             await one_by_one(name, api, observer, more)
             print(f"{name}: at the end {program.cost()}")
