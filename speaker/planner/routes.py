@@ -7,34 +7,25 @@ gossip plays no part.  A service that is not announced by this node has an `Obje
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from ipaddress import ip_network
-from types import MappingProxyType
-from typing import Self
+from typing import Self, TypeVar
 
 from bgp_lite.attributes import DEFAULT_LOCAL_PREF, GRACEFUL_SHUTDOWN, MAX_COMMUNITIES, Path
-from bgp_lite.prefix import Prefix, parse_prefix
+from bgp_lite.prefix import Family, Prefix
 from crier.kube.model.addresses import Address
-from crier.kube.model.bfdprofile import BfdProfile, BfdProfileObject, parse_bfd_profiles
-from crier.kube.model.bgpadvertisement import (
-    BgpAdvertisement,
-    BgpAdvertisementObject,
-    conflicting,
-    parse_bgp_advertisements,
-)
-from crier.kube.model.bgppeer import BgpPeer, BgpPeerObject, parse_bgp_peers
-from crier.kube.model.community import CommunityObject, CommunityValue, parse_communities
+from crier.kube.model.bgpadvertisement import BgpAdvertisement, conflicting
+from crier.kube.model.bgppeer import BgpPeer
 from crier.kube.model.endpoints import EndpointSlice
-from crier.kube.model.errors import ConfigError
 from crier.kube.model.node import Node
-from crier.kube.model.pool import Pool
-from crier.kube.model.secret import Secret
-from crier.kube.model.selector import SelectorWire, any_matches, parse_selectors
 from crier.kube.model.service import Service
+from speaker.planner.bgpconfiguration import BgpConfiguration
 from speaker.planner.plan import Rules
-from speaker.planner.view import View, addresses
+from speaker.planner.view import Configuration, View, addresses
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class Objection(Enum):
@@ -76,100 +67,6 @@ class Objection(Enum):
         return str(self.value)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class BgpConfiguration:
-    """Peers and advertisements that were checked together.  Compared by identity: a new one is a new one."""
-
-    peers: tuple[BgpPeer, ...]
-    attached: Mapping[str, tuple[BgpAdvertisement, ...]]
-    """Pool name to the advertisements that select it, by name of the advertisement."""
-    waiting: tuple[str, ...] = ()
-    """What is referred to and does not exist yet, each with the path of the field that refers."""
-
-    @classmethod
-    def parse(
-        cls,
-        *,
-        peers: Iterable[BgpPeerObject] = (),
-        advertisements: Iterable[BgpAdvertisementObject] = (),
-        profiles: Iterable[BfdProfileObject] = (),
-        communities: Iterable[CommunityObject] = (),
-        secrets: Mapping[str, Secret] = MappingProxyType({}),
-        pools: Iterable[Pool] = (),
-        node: Node,
-    ) -> BgpConfiguration:
-        """Check what concerns one node, and only that: another's mistakes must not stop this one.
-
-        Raises:
-            ConfigError: with every problem of every object.
-        """
-        problems: list[str] = []
-        pools = tuple(pools)
-        aliases: Mapping[str, CommunityValue] = {}
-        watched: Mapping[str, BfdProfile] = {}
-        sessions: tuple[BgpPeer, ...] = ()
-        ads: tuple[BgpAdvertisement, ...] = ()
-        try:
-            aliases = parse_communities(communities)
-        except ConfigError as problem:
-            problems += problem.problems
-        try:
-            watched = parse_bfd_profiles(profiles)
-        except ConfigError as problem:
-            problems += problem.problems
-        try:
-            sessions = parse_bgp_peers(
-                [each for each in peers if _concerns(each.spec.node_selectors, node)], watched, secrets
-            )
-        except ConfigError as problem:
-            problems += problem.problems
-        try:
-            ads = parse_bgp_advertisements(
-                [each for each in advertisements if _concerns(each.spec.node_selectors, node)],
-                pools,
-                aliases,
-                {node.name: node.labels},
-            )
-        except ConfigError as problem:
-            problems += problem.problems
-        attached = {pool.name: tuple(ad for ad in ads if ad.selects_pool(pool)) for pool in pools}
-        problems += _echo_over_ipv6(sessions, attached, pools)
-        if problems:
-            raise ConfigError(problems)
-        waiting = [text for peer in sessions for text in peer.waiting]
-        waiting += [
-            f"{ad.name}: spec.communities: there is no community {name!r}"
-            for ad in ads
-            for name in ad.unknown
-        ]
-        return cls(sessions, attached, tuple(waiting))
-
-    def peers_of(self, node: Node) -> tuple[BgpPeer, ...]:
-        """Those the node is to have a session with, now."""
-        return tuple(peer for peer in self.peers if peer.selects_node(node.labels) and not peer.waiting)
-
-
-def _concerns(selectors: Iterable[SelectorWire] | None, node: Node) -> bool:
-    """Whether the selectors choose the node, or are wrong: that is everybody's concern."""
-    faults: list[str] = []
-    found = parse_selectors(selectors, "", faults)
-    return bool(faults) or any_matches(found, node.labels)
-
-
-def _echo_over_ipv6(
-    peers: Sequence[BgpPeer], attached: Mapping[str, Sequence[BgpAdvertisement]], pools: Iterable[Pool]
-) -> list[str]:
-    """MetalLB's rule: BFD's echo mode is for IPv4 only."""
-    wide = {pool.name for pool in pools if any(network.version == 6 for network in pool.networks)}
-    return [
-        f"{peer.name}: spec.bfdProfile: pool {pool!r} has IPv6 addresses, {peer.bfd.name!r} echoMode"
-        for peer in peers
-        if peer.bfd is not None and peer.bfd.echo_mode
-        for pool, ads in sorted(attached.items())
-        if pool in wide and any(ad.selects_peer(peer.name) for ad in ads)
-    ]
-
-
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What was decided about one service at this node."""
@@ -194,26 +91,171 @@ def plan_routes(view: View, bgp: BgpConfiguration | None, me: str, rules: Rules)
     The result does not depend on the order of anything in the view: of several local preferences for one
     prefix the highest counts, and communities are united.
     """
-    node = view.nodes.get(me, Node(name=me))
-    peers = bgp.peers_of(node) if bgp is not None else ()
-    told: dict[str, dict[Prefix, Path]] = {peer.name: {} for peer in peers}
-    verdicts: dict[str, Verdict] = {}
-    for key, service in sorted(view.services.items()):
-        found = _applicable(service, view, bgp, node, rules)
+    return RoutePlanner(me, rules).plan(view, bgp)
+
+
+class RoutePlanner:
+    """`plan_routes` with a memory: only what changed is decided again, and only its prefixes are joined anew.
+
+    The result is the same (property test).
+    """
+
+    def __init__(self, me: str, rules: Rules) -> None:
+        self._me = me
+        self._rules = rules
+        self._node = Node(name=me)
+        self._bgp: BgpConfiguration | None = None
+        self._configuration: Configuration | None = None
+        self._peers: tuple[BgpPeer, ...] = ()
+        self._decided: dict[str, _Decided] = {}
+        self._paths: dict[tuple[int, bool], Path] = {}
+        self._sharers: dict[Prefix, tuple[str, ...]] = {}
+        """The services behind each prefix, sorted."""
+        self._told: dict[str, Mapping[Prefix, Path]] = {}
+        self._last = Routes()
+
+    def plan(self, view: View, bgp: BgpConfiguration | None) -> Routes:
+        node = view.nodes.get(self._me, Node(name=self._me))
+        other = bgp is not self._bgp or view.configuration is not self._configuration or node != self._node
+        if other:
+            self._begin(node, bgp, view.configuration)
+        touched: set[Prefix] = set()
+        verdicts: dict[str, Verdict | None] = dict.fromkeys(self._decided.keys() - view.services.keys())
+        for key in verdicts:
+            self._place(key, self._decided.pop(key).offers, (), touched)
+        for key, service in view.services.items():
+            slices = view.slices.get(key, ())
+            known = self._decided.get(key)
+            if known is not None and known.holds(service, slices):
+                continue
+            verdict, offers = self._decide(service, view)
+            self._decided[key] = _Decided(service, slices, offers)
+            self._place(key, known.offers if known else (), offers, touched)
+            verdicts[key] = verdict
+        if not other and not verdicts:
+            return self._last
+        for name in self._told:
+            self._join(name, touched)
+        self._last = Routes(dict(self._told), _amended(self._last.verdicts, verdicts))
+        return self._last
+
+    def _begin(self, node: Node, bgp: BgpConfiguration | None, configuration: Configuration | None) -> None:
+        self._node, self._bgp, self._configuration = node, bgp, configuration
+        self._peers = bgp.peers_of(node) if bgp is not None else ()
+        self._decided.clear()
+        self._sharers.clear()
+        self._paths.clear()
+        self._told = {peer.name: {} for peer in self._peers}
+        self._last = Routes()
+
+    def _decide(self, service: Service, view: View) -> tuple[Verdict | None, _Offers]:
+        """No verdict for what is not ours to judge."""
+        key = service.key
+        found = _applicable(service, view, self._bgp, self._node, self._rules)
         if found is Objection.OTHER_CLASS:
-            continue
+            return None, ()
         if isinstance(found, Objection):
-            verdicts[key] = Verdict(key, found)
-            continue
+            return Verdict(key, found), ()
         ips, ads = found
-        wanted = _offers(ips, ads, peers, told, leaving=_drains(node, ips))
-        if wanted is None:
-            verdicts[key] = Verdict(key, Objection.TOO_MANY_COMMUNITIES)
-            continue
-        for name, paths in wanted.items():
-            told[name].update(paths)
-        verdicts[key] = Verdict(key, peers=tuple(sorted(wanted)))
-    return Routes(told, verdicts)
+        leaving = _drains(self._node, ips)
+        offers: dict[tuple[tuple[Prefix, Path], ...], list[str]] = {}
+        for peer in self._peers:
+            paths: dict[Prefix, Path] = {}
+            for ad, ip in itertools.product(ads, ips):
+                if ad.selects_peer(peer.name) and ip.version in peer.versions:
+                    prefix = prefix_of(ip, ad.length(ip.version))
+                    paths[prefix] = _joined(paths.get(prefix), self._path(ad, leaving))
+            if any(_overfull(path) for path in paths.values()):
+                return Verdict(key, Objection.TOO_MANY_COMMUNITIES), ()
+            if paths:
+                offers.setdefault(tuple(paths.items()), []).append(peer.name)
+        told = tuple(sorted(name for names in offers.values() for name in names))
+        return Verdict(key, peers=told), tuple((tuple(names), items) for items, names in offers.items())
+
+    def _path(self, ad: BgpAdvertisement, leaving: bool) -> Path:
+        """One object for all routes that say the same."""
+        found = self._paths.get((id(ad), leaving))
+        if found is None:
+            found = self._paths[id(ad), leaving] = farewell(path_of(ad)) if leaving else path_of(ad)
+        return found
+
+    def _place(self, key: str, before: _Offers, after: _Offers, touched: set[Prefix]) -> None:
+        """Note which prefixes a service is behind."""
+        if before == after:
+            return
+        old, new = _prefixes(before), _prefixes(after)
+        touched |= old | new
+        for prefix in old - new:
+            rest = tuple(each for each in self._sharers[prefix] if each != key)
+            if rest:
+                self._sharers[prefix] = rest
+            else:
+                del self._sharers[prefix]
+        for prefix in new - old:
+            self._sharers[prefix] = tuple(sorted((*self._sharers.get(prefix, ()), key)))
+
+    def _join(self, peer: str, touched: Iterable[Prefix]) -> None:
+        """What the services say together of the prefixes that were touched."""
+        told = self._told[peer]
+        news: dict[Prefix, Path | None] = {}
+        for prefix in touched:
+            path: Path | None = None
+            for key in self._sharers.get(prefix, ()):
+                said = _said(self._decided[key].offers, peer, prefix)
+                united = path if said is None else _joined(path, said)
+                if united is not None and not _overfull(united):
+                    path = united  # what does not fit on the route of an aggregate is left out
+            if told.get(prefix) != path:
+                news[prefix] = path
+        self._told[peer] = _amended(told, news)
+
+
+_Offers = tuple[tuple[tuple[str, ...], tuple[tuple[Prefix, Path], ...]], ...]
+"""What one service is told as: groups of peers, and the routes each of a group gets."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """What was decided about a service, and what it was made from."""
+
+    service: Service
+    slices: tuple[EndpointSlice, ...]
+    offers: _Offers
+
+    def holds(self, service: Service, slices: tuple[EndpointSlice, ...]) -> bool:
+        return (self.service is service or self.service == service) and (
+            self.slices is slices or self.slices == slices
+        )
+
+
+def _amended(old: Mapping[K, V], news: Mapping[K, V | None]) -> Mapping[K, V]:
+    """The old one with what is new; None takes a key away.  The very same when nothing is."""
+    if not news:
+        return old
+    found = dict(old)
+    for key, value in news.items():
+        if value is None:
+            found.pop(key, None)
+        else:
+            found[key] = value
+    return found
+
+
+def _prefixes(offers: _Offers) -> set[Prefix]:
+    return {prefix for _, items in offers for prefix, _ in items}
+
+
+def _said(offers: _Offers, peer: str, prefix: Prefix) -> Path | None:
+    for peers, items in offers:
+        if peer in peers:
+            for each, path in items:
+                if each == prefix:
+                    return path
+    return None
+
+
+def _overfull(path: Path) -> bool:
+    return max(len(path.communities), len(path.large_communities)) > MAX_COMMUNITIES
 
 
 def _applicable(
@@ -266,34 +308,14 @@ def _has_endpoint(slices: Iterable[EndpointSlice], on: str | None = None) -> boo
     )
 
 
-def _offers(
-    ips: Iterable[Address],
-    ads: Iterable[BgpAdvertisement],
-    peers: Iterable[BgpPeer],
-    told: Mapping[str, Mapping[Prefix, Path]],
-    *,
-    leaving: bool,
-) -> dict[str, dict[Prefix, Path]] | None:
-    """What one service adds to what the peers are told already; None when a route could not carry it."""
-    wanted: dict[str, dict[Prefix, Path]] = {}
-    ips, ads = tuple(ips), tuple(ads)
-    for peer in peers:
-        for ad, ip in itertools.product(ads, ips):
-            if not ad.selects_peer(peer.name) or ip.version not in peer.versions:
-                continue
-            paths = wanted.setdefault(peer.name, {})
-            prefix = prefix_of(ip, ad.length(ip.version))
-            said = farewell(path_of(ad)) if leaving else path_of(ad)
-            path = _joined(paths.get(prefix) or told[peer.name].get(prefix), said)
-            if max(len(path.communities), len(path.large_communities)) > MAX_COMMUNITIES:
-                return None
-            paths[prefix] = path
-    return wanted
-
-
 def prefix_of(ip: Address, length: int) -> Prefix:
     """The network of that many bits around the address."""
-    return parse_prefix(str(ip_network((ip, length), strict=False)))
+    family = Family.IPV4 if ip.version == 4 else Family.IPV6
+    if length == ip.max_prefixlen:
+        return Prefix(family, bytes((length,)) + ip.packed)
+    spare = ip.max_prefixlen - length
+    network = (int(ip) >> spare << spare).to_bytes(len(ip.packed), "big")
+    return Prefix(family, bytes((length,)) + network[: (length + 7) // 8])
 
 
 def path_of(ad: BgpAdvertisement) -> Path:

@@ -210,7 +210,7 @@ def secret(kind: str = BASIC_AUTH, **data: bytes) -> dict[str, Secret]:
 def test_what_does_not_exist_yet_makes_one_peer_wait() -> None:
     found = peer(bfdProfile="slow", passwordSecret={"name": "s"})
     assert found.waiting == (
-        "p: spec.bfdProfile: there is no BFDProfile 'slow'",
+        "peer p referencing non existing bfd profile slow",
         "p: spec.passwordSecret: there is no Secret 's'",
     )
 
@@ -223,14 +223,21 @@ def test_the_password_of_a_secret() -> None:
 @pytest.mark.parametrize(
     ("secrets", "fault"),
     [
-        (secret("Opaque", password=b"k"), "is of type 'Opaque', not 'kubernetes.io/basic-auth'"),
-        (secret(username=b"u"), "has no key 'password'"),
-        (secret(password=b""), "a password has 1..80 octets"),
+        (
+            secret("Opaque", password=b"k"),
+            (
+                'parsing peer p secret type mismatch on "lb"/"s", '
+                'type "kubernetes.io/basic-auth" is expected \nfailed to parse peer p password secret'
+            ),
+        ),
+        (secret(username=b"u"), "p: spec.passwordSecret: secret 's' has no key 'password'"),
+        (secret(password=b""), "p: spec.passwordSecret: secret 's': a password has 1..80 octets"),
+        (secret(password=b"x" * 81), "p: spec.passwordSecret: secret 's': a password has 1..80 octets"),
     ],
 )
-def test_secrets_that_are_none(secrets: dict[str, Secret], fault: str) -> None:
-    with pytest.raises(ConfigError, match=fault):
-        peer(secrets, passwordSecret={"name": "s"})
+def test_a_secret_that_is_none_concerns_its_peer_alone(secrets: dict[str, Secret], fault: str) -> None:
+    found = peer(secrets, passwordSecret={"name": "s"})
+    assert (found.password, found.waiting) == (None, (fault,))
 
 
 # -- BGPAdvertisement

@@ -95,7 +95,7 @@ class BgpPeer:
     dual_stack: bool = False
     """Routes of both families, not only of the peer address's."""
     waiting: tuple[str, ...] = ()
-    """What it refers to that does not exist yet.  Only this peer waits for it."""
+    """What it refers to that does not exist yet, or is not what it must be.  Only this peer waits for it."""
 
     @property
     def asn(self) -> int:
@@ -149,7 +149,7 @@ class _Parser:
         hold, keepalive = self._timers()
         bfd = profiles.get(spec.bfd_profile) if spec.bfd_profile else None
         if spec.bfd_profile and bfd is None:
-            waiting.append(self._text("bfdProfile", f"there is no BFDProfile {spec.bfd_profile!r}"))
+            waiting.append(f"peer {self._thing.name} referencing non existing bfd profile {spec.bfd_profile}")
         return BgpPeer(
             name=self._thing.name,
             my_asn=my_asn,
@@ -295,14 +295,25 @@ class _Parser:
         if secret is None:
             waiting.append(self._text(name, f"there is no Secret {reference!r}"))
         elif secret.type != BASIC_AUTH:
-            self._fault(name, f"secret {reference!r} is of type {secret.type!r}, not {BASIC_AUTH!r}")
+            # MetalLB's text to the letter, trailing blank and all: its tests compare it
+            peer = self._thing.name
+            waiting.append(
+                f'parsing peer {peer} secret type mismatch on "{secret.namespace}"/"{reference}", '
+                f'type "{BASIC_AUTH}" is expected \nfailed to parse peer {peer} password secret'
+            )
         elif "password" not in secret.data:
-            self._fault(name, f"secret {reference!r} has no key 'password'")
+            waiting.append(self._text(name, f"secret {reference!r} has no key 'password'"))
+        elif why := _password_fault(secret.data["password"]):
+            waiting.append(self._text(name, f"secret {reference!r}: {why}"))
         else:
-            return self._checked_password(name, secret.data["password"])
+            return secret.data["password"]
         return None
 
     def _checked_password(self, name: str, password: bytes) -> bytes:
-        if not 1 <= len(password) <= MAX_PASSWORD:
-            self._fault(name, f"a password has 1..{MAX_PASSWORD} octets")
+        if why := _password_fault(password):
+            self._fault(name, why)
         return password
+
+
+def _password_fault(password: bytes) -> str:
+    return "" if 1 <= len(password) <= MAX_PASSWORD else f"a password has 1..{MAX_PASSWORD} octets"

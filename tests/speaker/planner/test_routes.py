@@ -21,8 +21,9 @@ from crier.kube.model.endpoints import Endpoint
 from crier.kube.model.errors import ConfigError
 from crier.kube.model.node import Node
 from crier.kube.model.service import Service
+from speaker.planner.bgpconfiguration import BgpConfiguration
 from speaker.planner.plan import Rules
-from speaker.planner.routes import BgpConfiguration, Objection, Routes, plan_routes, prefix_of
+from speaker.planner.routes import Objection, RoutePlanner, Routes, plan_routes, prefix_of
 from speaker.planner.view import View
 from tests.speaker.planner.builders import (
     configuration,
@@ -148,7 +149,9 @@ def test_a_peer_of_other_nodes_is_none_of_ours() -> None:
 def test_a_peer_that_waits_has_no_session_and_the_others_do() -> None:
     configured = bgp(peer("x", bfdProfile="later"), peer("y"), ad())
     assert set(routes(configured, look()).peers) == {"y"}
-    assert configured.waiting == ("x: spec.bfdProfile: there is no BFDProfile 'later'",)
+    (fault,) = configured.waiting
+    assert (fault.kind, fault.name) == ("BGPPeer", "x")
+    assert fault.text == "peer x referencing non existing bfd profile later"
 
 
 def test_an_advertisement_waits_for_its_communities_alone() -> None:
@@ -156,7 +159,9 @@ def test_an_advertisement_waits_for_its_communities_alone() -> None:
     assert objection(routes(bgp(peer(), late), look())) is Objection.WAITING
     configured = bgp(peer(), late, ad("y", communities=["1:2"]))
     assert shown(routes(configured, look())) == {f"{WEB4}/32": Path((65538,))}
-    assert configured.waiting == ("x: spec.communities: there is no community 'later'",)
+    (fault,) = configured.waiting
+    assert (fault.kind, fault.name) == ("BGPAdvertisement", "x")
+    assert fault.text == "x: spec.communities: there is no community 'later'"
 
 
 def test_without_peers_a_service_is_told_to_nobody() -> None:
@@ -315,3 +320,39 @@ def _address(number: int) -> IPv4Address:
 
 def test_a_prefix_is_the_network_around_the_address() -> None:
     assert prefix_of(_address(77), 25) == parse_prefix("10.20.30.0/25")
+
+
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(["web", "db", "mail"]),
+            st.sampled_from([(), ("10.20.30.1",), ("10.20.30.2",), ("10.20.30.200", WEB6), ("x",)]),
+            st.booleans(),
+            st.sampled_from(["a", "b", None]),
+            st.sampled_from(["", "*", "10.20.30.1"]),
+            st.sampled_from(["plain", "wide", "both"]),
+        ),
+        max_size=12,
+    )
+)
+def test_the_planner_with_a_memory_says_the_same(steps: list[Any]) -> None:
+    configured = {
+        "plain": bgp(peer(), peer("six", dualStackAddressFamily=True), ad(localPref=7)),
+        "wide": bgp(peer(), ad(aggregationLength=24, communities=["1:1"])),
+        "both": bgp(
+            peer(), peer("y"), ad("x", communities=["1:2"]), ad("z", peers=["y"], aggregationLength=25)
+        ),
+    }
+    pools = configuration()
+    planner = RoutePlanner("a", Rules())
+    services: dict[str, Service] = {}
+    slices: dict[str, Any] = {}
+    for name, ips, local, there, drain, which in steps:
+        services[name] = service(name, *ips, local=local)
+        slices[name] = slice_of(name, *([endpoint(there)] if there else []))
+        if name == "mail" and local:
+            del services[name]
+        seen = view(services.values(), slices.values(), [node("a", drain=drain), node("b")], pools)
+        found = planner.plan(seen, configured[which])
+        assert found == plan_routes(seen, configured[which], "a", Rules())
+        assert planner.plan(seen, configured[which]) is found
