@@ -113,7 +113,8 @@ def ledger_rate() -> float:
 
 
 def body(name: str) -> dict[str, Any]:
-    spec = {"type": "LoadBalancer", "ports": [{"port": 80, "name": "http"}]}
+    spec: dict[str, Any] = {"type": "LoadBalancer", "ports": [{"port": 80, "name": "http"}]}
+    spec["allocateLoadBalancerNodePorts"] = False  # there are 2,768 of those
     return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
 
 

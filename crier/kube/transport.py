@@ -1,100 +1,59 @@
-"""Where the API is, who we are there, and octets to and fro: the part done by the official client.
-
-Of `kubernetes` only the configuration loaders and the connection pool they configure are used: certificates,
-proxies, tokens that rotate, exec plugins.  Its model classes are never imported (they load on demand).
-Everything here blocks and belongs in a worker thread.
-"""
+"""Octets to the API and fro.  Everything here blocks and belongs in a worker thread."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import socket
-import threading
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlencode
 
 import urllib3
-from kubernetes.client.configuration import Configuration
-from kubernetes.client.rest import RESTClientObject
-from kubernetes.config.config_exception import ConfigException
-from kubernetes.config.incluster_config import (
-    SERVICE_HOST_ENV_NAME,
-    load_incluster_config,
-)
 
+from crier.kube.access import SERVICE_HOST, Access, InCluster, NoCluster, NoCredentials, Plain, is_proxied
 from crier.kube.errors import ApiError, api_error, unavailable
+
+__all__ = ["NoCluster", "Stream", "Transport", "load_configuration", "plain_configuration"]
 
 MAX_RESPONSE: Final = 128 * 1024 * 1024
 """Octets of one answer.  A page of 500 large objects is a few MiB."""
 MAX_LINE: Final = 16 * 1024 * 1024
 """Octets of one watch event."""
 CONNECT_TIMEOUT: Final = 5.0
-POOL_SIZE: Final = 32
 _CHUNK: Final = 256 * 1024
 
-# A peer that vanished without a word is noticed by the kernel after 10 + 3 * 5 s on a silent connection, and
-# after 20 s when data of ours stays unacknowledged.
-_SOCKET_OPTIONS: Final = (
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
-    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 20_000),
-)
 
-
-class NoCluster(Exception):
-    """No usable configuration says where the API is."""
-
-
-def load_configuration() -> Configuration:
+def load_configuration() -> Access:
     """KUBECONFIG when it is set, else the pod's service account, else the user's own kubeconfig.
 
     Raises:
         NoCluster: none of them can be used; the text names the one that was tried.
     """
-    configuration = Configuration()
-    configuration.api_key.clear()
-    tried = "kubeconfig"
+    given = os.environ.get("KUBECONFIG")
+    in_cluster = not given and bool(os.environ.get(SERVICE_HOST))
+    tried = f"KUBECONFIG={given}" if given else "the pod's service account" if in_cluster else "kubeconfig"
     try:
-        if os.environ.get("KUBECONFIG") or not os.environ.get(SERVICE_HOST_ENV_NAME):
-            # OAuth and more, 0.3 s of a start: none of it is needed in a pod
-            from kubernetes.config.kube_config import load_kube_config
-        if given := os.environ.get("KUBECONFIG"):
-            tried = f"KUBECONFIG={given}"
-            # Given by name, because the client looks at the variable only once, when it is imported.
-            load_kube_config(given, client_configuration=configuration)  # type: ignore[no-untyped-call]
-        elif os.environ.get(SERVICE_HOST_ENV_NAME):
-            tried = "the pod's service account"
-            load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        else:
-            load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-    except (ConfigException, OSError, ValueError, KeyError, TypeError) as problem:
+        if in_cluster and not is_proxied(os.environ):
+            return InCluster()
+        from crier.kube import kubeconfig  # it takes long, and pods have no use for it
+
+        return kubeconfig.from_service_account() if in_cluster else kubeconfig.from_kubeconfig(given)
+    except NoCluster as problem:
         raise NoCluster(f"no Kubernetes API from {tried}: {problem}") from problem
-    return configuration
 
 
-def plain_configuration(url: str) -> Configuration:
+def plain_configuration(url: str) -> Access:
     """No credentials at all, only a place."""
-    configuration = Configuration(host=url)
-    configuration.api_key.clear()
-    return configuration
+    return Plain(url)
 
 
 class Transport:
     """One API server.  Thread-safe."""
 
-    def __init__(self, configuration: Configuration) -> None:
-        configuration.retries = False  # whether to try again is for those who know what they asked
-        configuration.connection_pool_maxsize = POOL_SIZE
-        configuration.socket_options = list(_SOCKET_OPTIONS)
-        self.host = configuration.host.rstrip("/")
-        self._configuration = configuration
-        self._refreshing = threading.Lock()
-        self._pool = RESTClientObject(configuration).pool_manager
+    def __init__(self, access: Access) -> None:
+        self.host = access.host
+        self._access = access
+        self._pool = access.open_pool()
 
     def request(
         self,
@@ -159,7 +118,12 @@ class Transport:
     ) -> urllib3.response.BaseHTTPResponse:
         url = self.host + path + (f"?{urlencode(query)}" if query else "")
         try:
-            headers = {**self._headers(), **(extra or {})}
+            headers = {
+                "Accept": "application/json",
+                "User-Agent": "crier",
+                **self._access.credentials(),
+                **(extra or {}),
+            }
             if body is not None:
                 headers["Content-Type"] = content_type
             return self._pool.request(
@@ -174,19 +138,8 @@ class Transport:
             )
         except (urllib3.exceptions.HTTPError, OSError) as problem:
             raise unavailable(f"{method} {path}: {problem}") from problem
-        except ConfigException as problem:  # a token file that is away for the moment
+        except NoCredentials as problem:  # a token file that is away for the moment
             raise unavailable(f"{method} {path}: credentials: {problem}") from problem
-
-    def _headers(self) -> dict[str, str]:
-        headers = {"Accept": "application/json", "User-Agent": "crier"}
-        # The client re-reads the token file (or runs the plugin) when it is due, and not more than once at
-        # a time.
-        with self._refreshing:
-            auth: Mapping[str, Any] = self._configuration.auth_settings()
-        for setting in auth.values():
-            if setting["value"]:
-                headers[setting["key"]] = setting["value"]
-        return headers
 
 
 class Stream:

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import datetime
+import functools
+import ipaddress
+import os
 import socket
+import ssl
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import trio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
-from kubernetes.config import incluster_config
 
-from crier.kube import transport
+from crier.kube import access, transport
 from crier.kube.client import (
     AlreadyExists,
     Api,
@@ -35,6 +45,8 @@ from crier.kube.errors import api_error
 from crier.kube.resources import EVENTS, NAMESPACES, NODES, SERVICES, Resource
 from crier.kube.transport import NoCluster, Transport, load_configuration
 from crier.lab.api import Rule, open_api, render_kubeconfig
+from crier.ops.http import Handler, serve
+from crier.ops.http import Response as HttpResponse
 
 
 def status(reason: str, **more: Any) -> bytes:
@@ -280,32 +292,92 @@ async def test_a_kubeconfig(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         api.close()
 
 
-async def test_a_token_that_rotates_is_followed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_a_token_that_rotates_is_followed(tmp_path: Path) -> None:
     """The kubelet replaces the pod's token file; a minute later at most the new one is used."""
-    token, authority = tmp_path / "token", tmp_path / "ca.crt"
-    token.write_text("first")
-    authority.write_text("unused")
-    monkeypatch.delenv("KUBECONFIG", raising=False)
-    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
-    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "1")
-    monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(token))
-    monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(authority))
+    now = [1000.0]
+    token = tmp_path / "token"
+    token.write_text("first\n")
+    authority, _ = authority_and_key()
+    (tmp_path / "ca.crt").write_bytes(authority)
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
     with canned(answer, answer, answer) as (url, heads):
-        configuration = load_configuration()
-        hook: Any = configuration.refresh_api_key_hook
-        loader: Any = hook.__closure__[0].cell_contents
-        loader.host, loader.ssl_ca_cert = url, None  # the canned server has no certificate
-        configuration.host, configuration.ssl_ca_cert = url, None
-        api = Api(Transport(configuration), timeout=5)
+        found = access.InCluster(
+            {access.SERVICE_HOST: "fd00::1", access.SERVICE_PORT: "443"}, tmp_path, lambda: now[0]
+        )
+        assert found.host == "https://[fd00::1]:443"
+        found.host = url  # the canned server has no certificate
+        api = Api(Transport(found), timeout=5)
         await api.get(NAMESPACES, "default")
         token.write_text("second")
         await api.get(NAMESPACES, "default")
-        loader.token_expires_at = datetime.min  # noqa: DTZ901 - the client's own clock, run down
+        now[0] += access.TOKEN_LIFETIME
         await api.get(NAMESPACES, "default")
+        token.unlink()
+        now[0] += access.TOKEN_LIFETIME
+        with pytest.raises(Unavailable, match="credentials"):
+            await api.get(NAMESPACES, "default")
         api.close()
     assert [b"authorization: bearer second" in head.lower() for head in heads] == [False, False, True]
     assert b"authorization: bearer first" in heads[0].lower()
+
+
+async def test_a_pod_talks_tls_to_whom_its_authority_vouches_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "token").write_text("letmein")
+    certificate, key = authority_and_key()
+    (tmp_path / "ca.crt").write_bytes(certificate)
+    (tmp_path / "both.pem").write_bytes(certificate + key)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "both.pem")
+    routes: dict[str, Handler] = {
+        "/api/v1/namespaces/default": lambda: HttpResponse.json({"kind": "Namespace"})
+    }
+    async with trio.open_nursery() as nursery:
+        port = await nursery.start(functools.partial(serve, routes, "127.0.0.1", 0, tls=context))
+        monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(port))
+        monkeypatch.setattr(access.InCluster.__init__, "__defaults__", (os.environ, tmp_path, time.monotonic))
+        api = Api.connect(timeout=5)
+        assert b"Namespace" in await api.get(NAMESPACES, "default")
+        api.close()
+        stranger, _ = authority_and_key()
+        (tmp_path / "ca.crt").write_bytes(stranger)
+        api = Api.connect(timeout=5)
+        with pytest.raises(Unavailable, match=r"(?i)certificate"):
+            await api.get(NAMESPACES, "default")
+        api.close()
+        nursery.cancel_scope.cancel()
+
+
+def authority_and_key() -> tuple[bytes, bytes]:
+    """PEM of an authority that is its own server on loopback."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return certificate.public_bytes(pem), private
+
+
+def test_a_pod_does_not_import_the_official_client() -> None:
+    """It costs every start half a second and 20 MB."""
+    program = "import sys, allocator.app, speaker.planner.app; sys.exit('kubernetes' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], timeout=60, check=False)
+    assert done.returncode == 0
 
 
 async def test_events_have_their_place() -> None:

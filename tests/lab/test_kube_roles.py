@@ -16,10 +16,9 @@ from typing import Any, Final
 
 import pytest
 import trio
-from kubernetes.client.configuration import Configuration
-from kubernetes.config.kube_config import load_kube_config
 
 from crier.kube.client import Api
+from crier.kube.kubeconfig import from_kubeconfig
 from crier.kube.transport import Transport
 from crier.lab.kube import Kube
 from crier.lab.kube.audit import FORBIDDEN, full_name, requests
@@ -35,9 +34,7 @@ METALLB: Final = f"/apis/metallb.io/v1beta1/namespaces/{SYSTEM}"
 
 
 def api_of(kubeconfig: Path) -> Api:
-    configuration = Configuration()
-    load_kube_config(str(kubeconfig), client_configuration=configuration)  # type: ignore[no-untyped-call]
-    return Api(Transport(configuration))
+    return Api(Transport(from_kubeconfig(kubeconfig)))
 
 
 class RealCluster(Cluster):
