@@ -13,6 +13,8 @@ from bgp_lite.prefix import Family
 PeerAs: TypeAlias = int | Literal["internal", "external"]
 
 MAX_AS: Final = 0xFFFFFFFF
+MAX_DEVICE: Final = 15
+"""Octets of an interface's name (IFNAMSIZ, and a zero)."""
 MAX_MD5_KEY: Final = 80
 """Octets; the kernel refuses longer ones (TCP_MD5SIG_MAXKEYLEN)."""
 
@@ -21,8 +23,10 @@ MAX_MD5_KEY: Final = 80
 class PeerConfig:
     """One BGP session.  Raises UsageError, naming the field, on construction."""
 
-    peer: str
-    """IPv4 or IPv6 address; a link-local one needs `device`."""
+    peer: str = ""
+    """IPv4 or IPv6 address; a link-local one needs `device`.  Empty when `interface` is given."""
+    interface: str | None = None
+    """Unnumbered peer: whichever router is heard at this interface (RFC 4861), by its link-local address."""
     local_as: int
     peer_as: PeerAs
     """The AS number expected, or only whether it is ours ("internal") or not ("external")."""
@@ -52,6 +56,8 @@ class PeerConfig:
     """Seconds the peer keeps our routes while we restart (RFC 4724), 1..4095; None: no graceful restart."""
     restarted: bool = False
     """This process has just restarted: the R bit of the first OPEN."""
+    passive: bool = False
+    """Never connect, only wait for the peer to; needs a `Listener`."""
     hostname: str = ""
 
     def __post_init__(self) -> None:
@@ -67,7 +73,19 @@ class PeerConfig:
         def octets(name: str, value: bytes | None, most: int) -> None:
             check(name, value is None or 0 < len(value) <= most, f"must have 1 to {most} octets")
 
-        check("peer", _is_ip(self.peer), f"{self.peer!r} is not an IP address")
+        if self.interface is None:
+            check("peer", _is_ip(self.peer), f"{self.peer!r} is not an IP address")
+            local = _is_ip(self.peer) and ipaddress.ip_address(self.peer.partition("%")[0]).is_link_local
+            scoped = self.device is not None or "%" in self.peer or ":" not in self.peer
+            check("device", scoped or not local, f"needed with the link-local peer {self.peer}")
+        else:
+            check("peer", not self.peer, "contradicts interface")
+            check(
+                "interface", 0 < len(self.interface) <= MAX_DEVICE, f"must have 1 to {MAX_DEVICE} characters"
+            )
+            check("multihop", not self.multihop, "an unnumbered peer is one hop away")
+        if self.device is not None:
+            check("device", 0 < len(self.device) <= MAX_DEVICE, f"must have 1 to {MAX_DEVICE} characters")
         check("source", self.source is None or _is_ip(self.source), f"{self.source!r} is not an IP address")
         in_range("local_as", self.local_as, 1, MAX_AS)
         in_range("peer_as", self.peer_as if isinstance(self.peer_as, int) else None, 1, MAX_AS)
@@ -91,6 +109,16 @@ class PeerConfig:
         in_range("restart_time", self.restart_time, 1, 4095)
         if problems:
             raise UsageError("; ".join(problems))
+
+    @property
+    def name(self) -> str:
+        """The peer as people and messages call it: its address, or the interface it is at."""
+        return self.interface or self.peer
+
+    @property
+    def scope(self) -> str | None:
+        """Interface a link-local peer is at."""
+        return self.interface or self.peer.partition("%")[2] or self.device
 
     def accepts_as(self, asn: int) -> bool:
         match self.peer_as:

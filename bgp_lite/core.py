@@ -29,7 +29,7 @@ from bgp_lite.messages import (
     Type,
 )
 from bgp_lite.prefix import UNICAST, Family
-from bgp_lite.rib import AdjRibOut, Outlet
+from bgp_lite.rib import REFRESH_BEGINS, AdjRibOut, Outlet, session_next_hops
 from bgp_lite.wire import KEEPALIVE, MAX_EXTENDED, MAX_MESSAGE, Framer, decode, encode, split_update
 
 OPEN_HOLD: Final = 30.0
@@ -67,6 +67,11 @@ class Close:
 
 
 @dataclass(frozen=True, slots=True)
+class Adopt:
+    """From now on the session's connection is the one that was given to `accepted`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Changed:
     """The session went from one state to another."""
 
@@ -75,7 +80,7 @@ class Changed:
     why: str
 
 
-Effect: TypeAlias = Connect | Flush | Close | Changed
+Effect: TypeAlias = Connect | Flush | Close | Adopt | Changed
 
 
 @dataclass(slots=True)
@@ -117,11 +122,14 @@ class Session:
         self._trying_since: float | None = None
         self._established_at: float | None = None
         self._first_open = True
-        self._why = ""
+        self._peer_opened = False
+        """The connection at hand is one the peer made."""
 
     # -- what the driver and the user call ------------------------------------------------------------
 
     def start(self, now: float) -> list[Effect]:
+        if self.config.passive and self.state is State.IDLE:
+            return self._enter(State.ACTIVE, "waiting for the peer to connect")
         return self._fire(Event.START, now, "started")
 
     def stop(self, now: float, cease: Cease | None = Cease.ADMIN_SHUTDOWN, text: str = "") -> list[Effect]:
@@ -142,6 +150,44 @@ class Session:
 
     def failed(self, now: float, why: str) -> list[Effect]:
         return self._fire(Event.FAILED, now, why)
+
+    def prefers(self, theirs: Open) -> bool:
+        """Whether a connection the peer made, on which it sent `theirs`, is to be kept rather than the one at
+        hand, if there is one (RFC 4271 §6.8)."""
+        match self.state:
+            case State.IDLE:
+                return False
+            case State.CONNECT | State.ACTIVE:
+                return True
+            case State.ESTABLISHED:
+                # RFC 4724 §4.2: who can restart and opens another connection has lost the first.
+                had = self.peer_open.capabilities.graceful_restart if self.peer_open else None
+                return self.config.restart_time is not None and had is not None
+            case _ if self._peer_opened:
+                return True  # it made both, so it has given up the first
+            case _:
+                # Equal identifiers may meet between two ASes: the higher AS wins (RFC 6286 §2.3).
+                return (theirs.router_id, theirs.real_asn) > (self._router_id, self.config.local_as)
+
+    def accepted(
+        self, now: float, local: Mapping[Family, bytes], framer: Framer, theirs: Open
+    ) -> list[Effect]:
+        """A connection the peer made replaces whatever there is: see `prefers`.
+
+        Our OPEN (`hello`) was sent on it, `theirs` received and checked; `framer` has what came after it.
+        """
+        last = b""
+        if self.state in (State.OPEN_SENT, State.OPEN_CONFIRM):
+            last = encode(Notification(Code.CEASE, Cease.COLLISION))
+            self.counters.notifications_sent += 1
+        # An Established one that the peer has forgotten ends without a word, so that routes are kept.
+        effects = self._drop(last, now)
+        self._local, self._framer, self._peer_opened = local, framer, True
+        self.peer_open = theirs
+        self.counters.opens_sent += 1
+        self.counters.opens_received += 1
+        effects += [Adopt(), *self._fire(Event.ACCEPTED, now, "connected by the peer")]
+        return effects + self.received(b"", now)
 
     def received(self, data: bytes, now: float) -> list[Effect]:
         """Octets from the peer.  Whatever they are, the answer is effects, never an exception."""
@@ -205,7 +251,7 @@ class Session:
             case Open() as message:
                 self.counters.opens_received += 1
                 if self.state is State.OPEN_SENT:
-                    self._check(message)
+                    self.check(message)
                     self.peer_open = message
                 return self._fire(Event.OPEN, now, "OPEN received")
             case Keepalive():
@@ -228,8 +274,8 @@ class Session:
             case _:
                 raise AssertionError(kind)
 
-    def _check(self, message: Open) -> None:
-        """RFC 4271 §6.2, in its order."""
+    def check(self, message: Open) -> None:
+        """RFC 4271 §6.2, in its order.  Raises PeerError."""
         asn = message.real_asn
         if asn == 0 or not self.config.accepts_as(asn):
             raise PeerError(Code.OPEN, 2, f"peer is AS {asn}, expected {self.config.peer_as}")
@@ -246,12 +292,13 @@ class Session:
             case Action.CONNECT:
                 return [*self._enter(new, why), Connect()]
             case Action.SEND_OPEN:
-                self._framer = Framer()
+                self._framer, self._peer_opened = Framer(), False
                 self._hold_at = now + OPEN_HOLD
-                self._out += encode(self._open())
+                self._out += encode(self.hello())
                 self.counters.opens_sent += 1
                 return [*self._enter(new, why), Flush()]
-            case Action.CONFIRM:
+            case Action.CONFIRM | Action.ADOPT:
+                self._retry_at = math.inf
                 self._negotiate(now)
                 self._send_keepalive()
                 return [*self._enter(new, why), Flush()]
@@ -281,6 +328,16 @@ class Session:
 
     def _leave(self, new: State, why: str, last: bytes, now: float) -> list[Effect]:
         """Close and go to IDLE, or to ACTIVE with the retry timer set."""
+        effects = self._drop(last, now)
+        self.last_error = why
+        if new is State.IDLE:
+            self._retry_at, self._failures, self._trying_since = math.inf, 0, None
+        else:
+            self._set_retry(now)
+        return effects + self._enter(new, why)
+
+    def _drop(self, last: bytes, now: float) -> list[Effect]:
+        """Forget the connection at hand, if there is one, and all that was agreed on it."""
         had_connection = self.state >= State.CONNECT and self.state is not State.ACTIVE
         if self._established_at is not None and self.hold_time <= now - self._established_at:
             self._failures, self._trying_since = 0, None  # it was a good session: start over gently
@@ -289,15 +346,11 @@ class Session:
         # A write under way may have ended in the middle of a message: then nothing can follow it.
         self._out.clear()
         self._batches, self._outlet, self.peer_open, self.hold_time = None, None, None, 0
-        self.last_error = why
-        if new is State.IDLE:
-            self._retry_at, self._failures, self._trying_since = math.inf, 0, None
-        else:
-            self._set_retry(now)
-        effects: list[Effect] = [Close(last)] if had_connection else []
-        return effects + self._enter(new, why)
+        return [Close(last)] if had_connection else []
 
     def _set_retry(self, now: float) -> None:
+        if self.config.passive:
+            return
         if self._trying_since is None:
             self._trying_since = now
         early = now - self._trying_since < RETRY_EARLY
@@ -317,9 +370,7 @@ class Session:
         self._framer.max_message = MAX_EXTENDED if extended else MAX_MESSAGE
         # A peer without capability 1 speaks IPv4 unicast (RFC 4760 §8).
         families = self.config.families & (theirs.families or {Family.IPV4})
-        next_hops = {**self._local, **self.config.next_hops}
-        if not theirs.extended_next_hop and len(next_hops.get(Family.IPV4, b"")) != 4:
-            next_hops.pop(Family.IPV4, None)
+        next_hops = session_next_hops(self._local, self.config.next_hops, theirs, six=self._over_ipv6)
         dialect = Dialect(self.config.local_as, self.peer_open.real_asn, theirs.asn is not None)
         self._outlet = Outlet(dialect, next_hops, frozenset(families))
 
@@ -347,7 +398,12 @@ class Session:
     def _router_id(self) -> int:
         return int(IPv4Address(self.config.router_id))
 
-    def _open(self) -> Open:
+    @property
+    def _over_ipv6(self) -> bool:
+        return self.config.interface is not None or ":" in self.config.peer
+
+    def hello(self) -> Open:
+        """Our OPEN."""
         config = self.config
         restart = None
         if config.restart_time is not None:
@@ -360,8 +416,10 @@ class Session:
             families=config.families,
             asn=config.local_as,
             route_refresh=True,
+            enhanced_refresh=True,
             extended_message=True,
-            extended_next_hop=len(config.next_hops.get(Family.IPV4, b"")) > 4,
+            extended_next_hop=Family.IPV4 in config.families
+            and (self._over_ipv6 or len(config.next_hops.get(Family.IPV4, b"")) > 4),
             graceful_restart=restart,
             hostname=config.hostname,
         )
@@ -375,7 +433,11 @@ class Session:
     def _refresh(self, family: Family) -> None:
         if self._batches is not None:
             self._batches = None  # closes the generator: what it had not given goes back into the RIB
-        self.rib.refresh(family)
+        theirs = self.peer_open.capabilities if self.peer_open else None
+        enhanced = theirs is not None and theirs.enhanced_refresh
+        if enhanced:
+            self._out += encode(RouteRefresh(family, UNICAST, REFRESH_BEGINS))
+        self.rib.refresh(family, enhanced=enhanced)
 
     def _next_batch(self) -> bytes:
         assert self._outlet is not None
@@ -390,7 +452,7 @@ class Session:
                 self._batches = None
                 break
             out += update
-            self.counters.updates_sent += 1
+            self.counters.updates_sent += update[18] == Type.UPDATE
         return bytes(out)
 
 

@@ -1,4 +1,5 @@
 """The BGP finite state machine as a table (RFC 4271 §8.2.2), for a speaker that opens its own connections.
+One that the peer opened enters it with the peer's OPEN in hand, when it has won (RFC 4271 §6.8).
 
 `TRANSITIONS` is total: every state has a row and every row every event.  The action says what `core` does on
 the way; the notification, where one is due, is the action's argument.
@@ -14,7 +15,7 @@ class State(IntEnum):
     IDLE = 1
     CONNECT = 2
     ACTIVE = 3
-    """Waiting for the retry timer (we never only listen)."""
+    """Waiting for the retry timer, or for the peer to connect."""
     OPEN_SENT = 4
     OPEN_CONFIRM = 5
     ESTABLISHED = 6
@@ -25,6 +26,7 @@ class Event(Enum):
     STOP = "stop"
     RETRY = "connect retry timer expired"
     CONNECTED = "TCP connection up"
+    ACCEPTED = "OPEN received on a connection of the peer's, which is kept"
     FAILED = "TCP connection failed or closed"
     OPEN = "OPEN received"
     KEEPALIVE = "KEEPALIVE received"
@@ -40,6 +42,7 @@ class Action(Enum):
     CONNECT = "connect"
     SEND_OPEN = "send OPEN"
     CONFIRM = "check OPEN, send KEEPALIVE"
+    ADOPT = "take the peer's connection, send KEEPALIVE"
     ESTABLISH = "session up"
     ALIVE = "restart the hold timer"
     GO_IDLE = "close"
@@ -58,7 +61,7 @@ Row = dict[Event, tuple[Action, State]]
 _S, _A, _E = State, Action, Event
 # Messages cannot arrive without a connection; late ones from a closed one are dropped here.
 _DEAF: Row = dict.fromkeys(
-    (_E.CONNECTED, _E.OPEN, _E.KEEPALIVE, _E.UPDATE, _E.REFRESH, _E.NOTIFICATION, _E.BROKEN),
+    (_E.CONNECTED, _E.ACCEPTED, _E.OPEN, _E.KEEPALIVE, _E.UPDATE, _E.REFRESH, _E.NOTIFICATION, _E.BROKEN),
     (_A.NOTHING, _S.IDLE),
 )
 
@@ -76,6 +79,7 @@ def _connected(state: State, expected: Row) -> Row:
         _E.START: (_A.NOTHING, state),
         _E.RETRY: (_A.NOTHING, state),
         _E.CONNECTED: (_A.NOTHING, state),
+        _E.ACCEPTED: (_A.ADOPT, _S.OPEN_CONFIRM),
         _E.STOP: (_A.CEASE, _S.IDLE),
         _E.FAILED: (_A.RETRY_LATER, _S.ACTIVE),
         _E.NOTIFICATION: (_A.RETRY_LATER, _S.ACTIVE),
@@ -100,6 +104,7 @@ TRANSITIONS: Final[dict[State, Row]] = {
         _E.STOP: (_A.GO_IDLE, _S.IDLE),
         _E.RETRY: (_A.NOTHING, _S.CONNECT),
         _E.CONNECTED: (_A.SEND_OPEN, _S.OPEN_SENT),
+        _E.ACCEPTED: (_A.ADOPT, _S.OPEN_CONFIRM),
         _E.FAILED: (_A.RETRY_LATER, _S.ACTIVE),
         _E.HOLD_EXPIRED: (_A.NOTHING, _S.CONNECT),
     },
@@ -108,7 +113,8 @@ TRANSITIONS: Final[dict[State, Row]] = {
         _E.START: (_A.NOTHING, _S.ACTIVE),
         _E.STOP: (_A.GO_IDLE, _S.IDLE),
         _E.RETRY: (_A.CONNECT, _S.CONNECT),
-        _E.CONNECTED: (_A.SEND_OPEN, _S.OPEN_SENT),  # an accepted connection, where listening is on
+        _E.CONNECTED: (_A.NOTHING, _S.ACTIVE),
+        _E.ACCEPTED: (_A.ADOPT, _S.OPEN_CONFIRM),
         _E.FAILED: (_A.NOTHING, _S.ACTIVE),
         _E.HOLD_EXPIRED: (_A.NOTHING, _S.ACTIVE),
     },

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from bgp_lite.attributes import Dialect, Path, encode_next_hop, encode_path, encode_raw
-from bgp_lite.messages import Update
-from bgp_lite.prefix import Family, Prefix
+from bgp_lite.attributes import GRACEFUL_SHUTDOWN, Dialect, Path, encode_next_hop, encode_path, encode_raw
+from bgp_lite.messages import Capabilities, RouteRefresh, Update
+from bgp_lite.prefix import UNICAST, Family, Prefix
 from bgp_lite.wire import HEADER, MAX_MESSAGE, encode, frame_update, reach, unreach
+
+REFRESH_BEGINS, REFRESH_ENDS = 1, 2
+"""Subtypes of ROUTE-REFRESH around what is sent again (RFC 7313)."""
 
 # marker..type, withdrawn routes length, path attributes length
 _EMPTY_UPDATE = HEADER + 4
@@ -34,12 +37,36 @@ class Outlet:
     max_message: int = MAX_MESSAGE
 
 
+def session_next_hops(
+    local: Mapping[Family, bytes], configured: Mapping[Family, bytes], theirs: Capabilities, *, six: bool
+) -> dict[Family, bytes]:
+    """Next hop per family of a session over IPv4 or IPv6 (`six`): what was configured, else our own address.
+
+    IPv4 routes get the session's IPv6 address where the peer can have that (RFC 8950): the session shows that
+    it is reached, which nothing shows of an IPv4 address on the same interface.  That one is for the others.
+    """
+    hops = dict(local)
+    own = hops.get(Family.IPV6, b"")
+    if own[:1] == b"\xfe" and len(own) == 16 and own[1] & 0xC0 == 0x80 and not theirs.link_local_next_hop:
+        # A link-local address alone is only for peers that say so; all others take it in both places.
+        hops[Family.IPV6] = own + own
+    if six and theirs.extended_next_hop and Family.IPV6 in hops:
+        hops[Family.IPV4] = hops[Family.IPV6]
+    usable = {
+        family: hop
+        for family, hop in configured.items()
+        if family is Family.IPV6 or len(hop) == 4 or theirs.extended_next_hop
+    }
+    return {**hops, **usable}
+
+
 @dataclass(slots=True)
 class AdjRibOut:
     wanted: dict[Prefix, Path] = field(default_factory=dict)
     sent: dict[Prefix, Path] = field(default_factory=dict)
     _changed: dict[Prefix, None] = field(default_factory=dict)
     _end_of_rib_due: set[Family] = field(default_factory=set)
+    _end_of_refresh_due: set[Family] = field(default_factory=set)
 
     def announce(self, prefix: Prefix, path: Path) -> None:
         self.wanted[prefix] = path
@@ -62,16 +89,28 @@ class AdjRibOut:
         self.sent.clear()
         self._changed = dict.fromkeys(self.wanted)
         self._end_of_rib_due = set(families)
+        self._end_of_refresh_due.clear()
 
-    def refresh(self, family: Family) -> None:
-        """The peer asked for everything again (RFC 2918)."""
+    def drain(self) -> None:
+        """Ask the peer to prefer every other path to what we announce (RFC 8326), before it is withdrawn."""
+        told: dict[Path, Path] = {}
+        for prefix, path in list(self.wanted.items()):
+            drained = told.get(path)
+            if drained is None:
+                drained = told[path] = replace(path.with_communities(GRACEFUL_SHUTDOWN), local_pref=0)
+            self.announce(prefix, drained)
+
+    def refresh(self, family: Family, *, enhanced: bool = False) -> None:
+        """The peer asked for everything again (RFC 2918); `enhanced`: and to mark the end (RFC 7313)."""
+        if enhanced:
+            self._end_of_refresh_due.add(family)
         for prefix in [prefix for prefix in self.sent if prefix.family is family]:
             del self.sent[prefix]
         self._changed.update((prefix, None) for prefix in self.wanted if prefix.family is family)
 
     @property
     def pending(self) -> bool:
-        return bool(self._changed or self._end_of_rib_due)
+        return bool(self._changed or self._end_of_rib_due or self._end_of_refresh_due)
 
     def messages(self, outlet: Outlet) -> Iterator[bytes]:
         """UPDATEs that bring the peer up to date, withdrawals first, then end-of-RIB where it is due.
@@ -89,6 +128,9 @@ class AdjRibOut:
             self._end_of_rib_due.discard(family)
             if family in outlet.families:
                 yield encode(Update(end_of_rib=family))
+        for family in sorted(self._end_of_refresh_due):
+            self._end_of_refresh_due.discard(family)
+            yield encode(RouteRefresh(family, UNICAST, REFRESH_ENDS))
 
     def _mark(self, prefix: Prefix) -> None:
         if self.sent.get(prefix) == self.wanted.get(prefix):

@@ -62,14 +62,28 @@ class Running:
     received: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where packets come in.  A device has a socket of its own: one that is bound to no device hears nothing
+    of a VRF (net.ipv4.udp_l3mdev_accept)."""
+
+    family: socket.AddressFamily
+    multihop: bool
+    device: str | None
+
+
+_Key = tuple[str, int, bool, str | None]
+"""Address, index of its interface where it is link-local, multihop, device."""
+
+
 class Driver:
     """Runs any number of sessions until cancelled."""
 
     def __init__(self, *, rng: random.Random) -> None:
         self._rng = rng
         self._by_discriminator: dict[int, Running] = {}
-        self._by_address: dict[tuple[str, bool], Running] = {}
-        self._listening: dict[tuple[socket.AddressFamily, bool], socket.socket] = {}
+        self._by_address: dict[_Key, Running] = {}
+        self._listening: dict[_Place, socket.socket] = {}
         self._rearm = trio.Event()
         self._nursery: trio.Nursery | None = None
         self.dropped = 0
@@ -78,8 +92,8 @@ class Driver:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as self._nursery:
             try:
-                for sock in self._listening.values():
-                    self._nursery.start_soon(self._receive, sock)
+                for place, sock in self._listening.items():
+                    self._nursery.start_soon(self._receive, sock, place)
                 task_status.started()
                 await self._keep_time()
             finally:
@@ -91,17 +105,21 @@ class Driver:
     def add(self, peer: Peer, profile: Profile, changed: Callable[[Changed], None]) -> Running:
         """A session that starts at once.  Raises OSError when its sockets cannot be had, ValueError when
         there is a session with this peer already."""
-        address = str(ipaddress.ip_address(peer.address.partition("%")[0]))
-        key = (address, peer.multihop)
+        ip = ipaddress.ip_address(peer.address.partition("%")[0])
+        scope = 0
+        if isinstance(ip, ipaddress.IPv6Address) and ip.is_link_local:
+            # Routers may have the same link-local address at each of their interfaces.
+            scope = socket.if_nametoindex(peer.address.partition("%")[2] or peer.device or "")
+        key = (str(ip), scope, peer.multihop, peer.device)
         if key in self._by_address:
             raise ValueError(f"there is a session with {peer.address} already")
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self._listen(family, peer.multihop)
+        family = socket.AF_INET if ip.version == 4 else socket.AF_INET6
+        self._listen(_Place(family, peer.multihop, peer.device))
         discriminator = self._rng.randrange(1, 2**32)
         while discriminator in self._by_discriminator:
             discriminator = self._rng.randrange(1, 2**32)
         session = Session(profile, discriminator, rng=self._rng, now=trio.current_time())
-        running = Running(peer, session, self._sender(family, peer), changed)
+        running = Running(peer, session, self._sender(family, peer, scope), changed)
         self._by_discriminator[discriminator] = self._by_address[key] = running
         self._rearm.set()
         return running
@@ -120,27 +138,29 @@ class Driver:
 
     # -- sockets ------------------------------------------------------------------------------------
 
-    def _listen(self, family: socket.AddressFamily, multihop: bool) -> None:
-        if (family, multihop) in self._listening:
+    def _listen(self, place: _Place) -> None:
+        if place in self._listening:
             return
-        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        sock = socket.socket(place.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-            if family == socket.AF_INET6:
+            if place.device is not None:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, place.device.encode() + b"\0")
+            if place.family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
             else:
                 sock.setsockopt(socket.IPPROTO_IP, IP_RECVTTL, 1)
-            sock.bind(("", MULTIHOP if multihop else SINGLE_HOP))
+            sock.bind(("", MULTIHOP if place.multihop else SINGLE_HOP))
         except BaseException:
             sock.close()
             raise
-        self._listening[family, multihop] = sock
+        self._listening[place] = sock
         if self._nursery is not None:
-            self._nursery.start_soon(self._receive, sock)
+            self._nursery.start_soon(self._receive, sock, place)
 
-    def _sender(self, family: socket.AddressFamily, peer: Peer) -> socket.socket:
+    def _sender(self, family: socket.AddressFamily, peer: Peer, scope: int) -> socket.socket:
         sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         try:
             if family == socket.AF_INET6:
@@ -152,18 +172,22 @@ class Driver:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, 6)
             if peer.device is not None:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, peer.device.encode() + b"\0")
-            self._bind(sock, peer.local or "")
+            self._bind(sock, peer.local or "", scope)
             port = MULTIHOP if peer.multihop else SINGLE_HOP
-            sock.connect(socket.getaddrinfo(peer.address, port, family, socket.SOCK_DGRAM)[0][4])
+            if scope:
+                sock.connect((peer.address.partition("%")[0], port, 0, scope))
+            else:
+                sock.connect((peer.address.partition("%")[0], port))
         except BaseException:
             sock.close()
             raise
         return sock
 
-    def _bind(self, sock: socket.socket, local: str) -> None:
+    def _bind(self, sock: socket.socket, local: str, scope: int) -> None:
         for _ in range(64):
+            port = self._rng.choice(SOURCE_PORTS)
             try:
-                return sock.bind((local, self._rng.choice(SOURCE_PORTS)))
+                return sock.bind((local.partition("%")[0], port, 0, scope) if scope else (local, port))
             except OSError as problem:
                 if problem.errno != errno.EADDRINUSE:
                     raise
@@ -171,10 +195,10 @@ class Driver:
 
     # -- tasks --------------------------------------------------------------------------------------
 
-    async def _receive(self, sock: socket.socket) -> None:
+    async def _receive(self, sock: socket.socket, place: _Place) -> None:
         while True:
             await trio.lowlevel.wait_readable(sock)
-            self._drain(sock)
+            self._drain(sock, place)
 
     async def _keep_time(self) -> None:
         while True:
@@ -183,14 +207,14 @@ class Driver:
             with trio.move_on_at(min(deadlines, default=float("inf"))):
                 await self._rearm.wait()
                 continue
-            for sock in self._listening.values():
-                self._drain(sock)
+            for place, sock in list(self._listening.items()):
+                self._drain(sock, place)
             now = trio.current_time()
             for running in list(self._by_discriminator.values()):
                 if running.session.next_deadline() <= now:
                     self._perform(running, running.session.tick(now))
 
-    def _drain(self, sock: socket.socket) -> None:
+    def _drain(self, sock: socket.socket, place: _Place) -> None:
         """Everything that has arrived."""
         for _ in range(MAX_READ):
             try:
@@ -203,16 +227,17 @@ class Driver:
                 self.dropped += 1
                 continue
             ttl, age = _ancillary(ancillary)
-            multihop = self._listening.get((sock.family, True)) is sock
-            self._packet(data, source[0].partition("%")[0], ttl, multihop, trio.current_time() - age)
+            scope = source[3] if len(source) == 4 else 0
+            key = (source[0].partition("%")[0], scope, place.multihop, place.device)
+            self._packet(data, key, ttl, trio.current_time() - age)
 
-    def _packet(self, data: bytes, source: str, ttl: int, multihop: bool, now: float) -> None:
+    def _packet(self, data: bytes, key: _Key, ttl: int, now: float) -> None:
         try:
             packet = ControlPacket.decode(data)
         except BadPacket:
             self.dropped += 1
             return
-        running = self._by_address.get((source, multihop))
+        running = self._by_address.get(key)
         if packet.your_discriminator:
             found = self._by_discriminator.get(packet.your_discriminator)
             # The source is checked too: two routers that know our discriminator are not one session.
@@ -221,7 +246,7 @@ class Driver:
             self.dropped += 1
             return
         # RFC 5881 §5: one hop away means that nobody has counted the TTL down.
-        least = running.session.profile.minimum_ttl if multihop else 255
+        least = running.session.profile.minimum_ttl if running.peer.multihop else 255
         if ttl < least:
             self.dropped += 1
             return

@@ -8,7 +8,7 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path as FilePath
@@ -16,36 +16,46 @@ from typing import Final
 
 import trio
 
+from bgp_lite import addresses
 from bgp_lite.attributes import Path, parse_community
 from bgp_lite.bfd.core import Changed as BfdChanged
 from bgp_lite.bfd.core import Profile
 from bgp_lite.bfd.driver import Driver as BfdDriver
 from bgp_lite.bfd.driver import Peer as BfdPeer
+from bgp_lite.bfd.driver import Running
 from bgp_lite.bfd.packet import State as BfdState
 from bgp_lite.cli.report import Report
 from bgp_lite.config import PeerAs, PeerConfig
 from bgp_lite.core import Changed, Session
-from bgp_lite.driver import Driver
+from bgp_lite.driver import Driver, canonical
 from bgp_lite.errors import Cease, UsageError
 from bgp_lite.fsm import State
+from bgp_lite.listener import Listener
 from bgp_lite.prefix import Family, parse_prefix
 
 MAX_LINE: Final = 4096
 READ: Final = 1 << 16
 GOODBYE: Final = 1.0
 """Seconds for the withdrawals and the last words."""
+SOON: Final = 0.001
+"""Seconds of graceful shutdown when none is wanted: everything is withdrawn all the same."""
+MAX_GRACEFUL: Final = 600
 
 DESCRIPTION = """Lines on stdin: '+ PREFIX [community=A:B|large:A:B:C|NAME]... [local-pref=N]' announces,
-'- PREFIX' withdraws.  SIGTERM and SIGINT withdraw everything and say goodbye; with --restart they close
-without a word, so that routers with graceful restart keep the routes."""
+'- PREFIX' withdraws.  SIGTERM and SIGINT ask routers to prefer other paths (RFC 8326), withdraw everything
+and say goodbye; with --restart they close without a word, so that routers with graceful restart keep the
+routes."""
 
 
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser("announce", help="announce prefixes read from stdin", description=DESCRIPTION)
-    parser.add_argument("--peer", action="append", required=True, metavar="ADDR", help="router; repeatable")
+    parser.add_argument("--peer", action="append", default=[], metavar="ADDR", help="router; repeatable")
+    parser.add_argument(
+        "--interface", action="append", default=[], metavar="NAME", help="unnumbered: the router heard there"
+    )
     parser.add_argument("--peer-as", type=_peer_as, required=True, metavar="N|internal|external")
     parser.add_argument("--local-as", type=int, required=True, metavar="N")
-    parser.add_argument("--router-id", metavar="IPV4", help="default: our address towards the first peer")
+    parser.add_argument("--router-id", metavar="IPV4", help="default: our IPv4 address towards the peer")
     parser.add_argument("--port", type=int, default=179)
     parser.add_argument("--source", metavar="ADDR")
     parser.add_argument("--device", metavar="NAME", help="interface or VRF")
@@ -53,10 +63,21 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "--password-file", type=FilePath, metavar="FILE", help="TCP MD5 key (trailing newline ignored)"
     )
     parser.add_argument("--hold", type=int, default=90, metavar="S", help="hold time, 0 or 3..65535 (90)")
+    parser.add_argument("--keepalive", type=int, metavar="S", help="at most, and by default, a third of it")
+    parser.add_argument("--connect-time", type=float, default=30, metavar="S", help="longest pause (30)")
+    parser.add_argument("--listen", type=int, metavar="PORT", help="also take connections that routers make")
+    parser.add_argument("--passive", action="store_true", help="with --listen: never connect")
     parser.add_argument("--multihop", action="store_true")
     parser.add_argument("--ttl-security", action="store_true", help="drop what comes from farther away")
     parser.add_argument("--bfd", type=_bfd, metavar="MSxN", help="such as 50x3: interval in ms, multiplier")
     parser.add_argument("--graceful-restart", type=int, metavar="S", help="routes are kept so long, 1..4095")
+    parser.add_argument(
+        "--graceful-shutdown",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help="at the end, ask routers to prefer others for so long before withdrawing, 0..600 (1)",
+    )
     parser.add_argument("--restart", action="store_true", help="this is a restart, and so is the end")
     parser.add_argument("--next-hop", action="append", default=[], metavar="ADDR", help="one a family")
     parser.add_argument("--community", action="append", default=[], metavar="C", help="on every prefix")
@@ -66,12 +87,27 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def run(arguments: argparse.Namespace) -> int:
     try:
-        configs = [_config(arguments, peer) for peer in arguments.peer]
+        _check(arguments)
+        configs = [_config(arguments, peer=peer) for peer in arguments.peer]
+        configs += [_config(arguments, interface=each) for each in arguments.interface]
         base = _path({}, arguments.community)
     except (UsageError, OSError) as problem:
         print(f"announce: {problem}", file=sys.stderr)
         return 2
-    return trio.run(partial(_announce, configs, base, arguments))
+    try:
+        return trio.run(partial(_announce, configs, base, arguments))
+    except* OSError as problems:
+        for each in _leaves(problems):
+            print(f"announce: {each}", file=sys.stderr)
+    return 1
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for each in group.exceptions:
+        if isinstance(each, BaseExceptionGroup):
+            yield from _leaves(each)
+        else:
+            yield each
 
 
 @dataclass(slots=True)
@@ -79,17 +115,16 @@ class _Peer:
     config: PeerConfig
     session: Session
     driver: Driver
-
-    @property
-    def behind(self) -> bool:
-        return self.session.state is State.ESTABLISHED and not self.session.synced
+    watch: Callable[[str], None] | None = None
+    """Starts BFD with an address."""
+    watched: str | None = None
+    running: Running | None = None
 
 
 @dataclass(slots=True)
 class _Run:
     report: Report
     peers: list[_Peer] = field(default_factory=list)
-    news: trio.Event = field(default_factory=trio.Event)
 
 
 async def _announce(configs: list[PeerConfig], base: Path, arguments: argparse.Namespace) -> int:
@@ -100,57 +135,70 @@ async def _announce(configs: list[PeerConfig], base: Path, arguments: argparse.N
     async with trio.open_nursery() as nursery:
         for config in configs:
             session = Session(config, rng=rng)
-            changed, synced = partial(_changed, state, config.peer), partial(_synced, state, config.peer)
+            number = len(state.peers)
+            changed, synced = partial(_changed, state, number), partial(_synced, state, number)
             state.peers.append(_Peer(config, session, Driver(session, changed, synced)))
         if arguments.bfd is not None:
             await nursery.start(bfd.run)
             for peer in state.peers:
-                multihop = peer.config.multihop
-                where = BfdPeer(peer.config.peer, peer.config.source, peer.config.device, multihop)
-                bfd.add(where, arguments.bfd, partial(_bfd_changed, report, peer))
+                peer.watch = partial(_watch, bfd, arguments.bfd, report, peer)
+                if peer.config.interface is None:
+                    peer.watch(peer.config.peer)
+        if arguments.listen is not None:
+            listener = Listener(port=arguments.listen)
+            for peer in state.peers:
+                listener.add(peer.driver)
+            await nursery.start(listener.run)
         for peer in state.peers:
             nursery.start_soon(peer.driver.run)
         nursery.start_soon(_read_lines, state, base)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async for _ in signals:
                 break
-        with trio.move_on_after(GOODBYE):
-            await _goodbye(state, restart=arguments.restart)
+        with trio.move_on_after(arguments.graceful_shutdown + GOODBYE):
+            await _goodbye(state, restart=arguments.restart, graceful=arguments.graceful_shutdown)
         nursery.cancel_scope.cancel()
     return 0
 
 
-async def _goodbye(state: _Run, *, restart: bool) -> None:
-    if not restart:
+async def _goodbye(state: _Run, *, restart: bool, graceful: float) -> None:
+    async with trio.open_nursery() as nursery:
         for peer in state.peers:
-            peer.session.rib.replace({})
-            peer.driver.poke()
-        while any(
-            peer.session.state is State.ESTABLISHED and not peer.session.synced for peer in state.peers
-        ):
-            await state.news.wait()
-            state.news = trio.Event()
-    for peer in state.peers:
-        cease = None if restart else Cease.ADMIN_SHUTDOWN
-        await peer.driver.stop(cease, "" if restart else "announcer stopped")
+            if restart:
+                nursery.start_soon(peer.driver.stop, None)
+            else:
+                stop = partial(peer.driver.stop, graceful=max(graceful, SOON))
+                nursery.start_soon(stop, Cease.ADMIN_SHUTDOWN, "announcer stopped")
     state.report("stopped", restart=restart)
 
 
-def _changed(state: _Run, peer: str, change: Changed) -> None:
-    state.report("state", peer=peer, old=change.old.name, new=change.new.name, why=change.why)
-    state.news.set()
+def _changed(state: _Run, number: int, change: Changed) -> None:
+    peer = state.peers[number]
+    state.report("state", peer=peer.config.name, old=change.old.name, new=change.new.name, why=change.why)
+    if change.new is State.ESTABLISHED and peer.watch and peer.driver.peer_address != peer.watched:
+        assert peer.driver.peer_address is not None
+        peer.watch(peer.driver.peer_address)
+
+
+def _watch(bfd: BfdDriver, profile: Profile, report: Report, peer: _Peer, address: str) -> None:
+    """Have BFD watch the peer at this address; an unnumbered one is known when its session is."""
+    config = peer.config
+    if peer.running is not None:
+        bfd.remove(peer.running)
+    where = BfdPeer(address, config.source, config.device, config.multihop)
+    peer.watched = canonical(address, config.scope)
+    peer.running = bfd.add(where, profile, partial(_bfd_changed, report, peer))
 
 
 def _bfd_changed(report: Report, peer: _Peer, change: BfdChanged) -> None:
-    report("bfd", peer=peer.config.peer, old=change.old.name, new=change.new.name, why=change.diagnostic.name)
+    report("bfd", peer=peer.config.name, old=change.old.name, new=change.new.name, why=change.diagnostic.name)
     if change.old is BfdState.UP and change.new is BfdState.DOWN:
         peer.driver.bfd_down()
 
 
-def _synced(state: _Run, name: str) -> None:
-    peer = next(peer for peer in state.peers if peer.config.peer == name)
-    state.report("synced", peer=name, prefixes=len(peer.session.rib.sent))
-    state.news.set()
+def _synced(state: _Run, number: int) -> None:
+    peer = state.peers[number]
+    state.report("synced", peer=peer.config.name, prefixes=len(peer.session.rib.sent))
 
 
 async def _read_lines(state: _Run, base: Path) -> None:
@@ -224,7 +272,24 @@ def _path(options: Mapping[str, list[str]], communities: list[str], base: Path |
     return Path(tuple(sorted(standard)), tuple(sorted(large)), preference)
 
 
-def _config(arguments: argparse.Namespace, peer: str) -> PeerConfig:
+def _check(arguments: argparse.Namespace) -> None:
+    if not arguments.peer and not arguments.interface:
+        raise UsageError("--peer or --interface: at least one is needed")
+    for flag in ("peer", "interface"):
+        given = getattr(arguments, flag)
+        for each in {each for each in given if given.count(each) > 1}:
+            raise UsageError(f"--{flag} {each}: given twice")
+    if arguments.listen is not None and not 1 <= arguments.listen <= 65535:
+        raise UsageError(f"--listen {arguments.listen}: must be 1..65535")
+    if arguments.listen is not None and arguments.interface:
+        raise UsageError("--listen: contradicts --interface")
+    if arguments.passive and arguments.listen is None:
+        raise UsageError("--passive: needs --listen")
+    if not 0 <= arguments.graceful_shutdown <= MAX_GRACEFUL:
+        raise UsageError(f"--graceful-shutdown {arguments.graceful_shutdown}: must be 0..{MAX_GRACEFUL}")
+
+
+def _config(arguments: argparse.Namespace, *, peer: str = "", interface: str | None = None) -> PeerConfig:
     next_hops: dict[Family, bytes] = {}
     for text in arguments.next_hop:
         prefix = parse_prefix(text)
@@ -236,6 +301,7 @@ def _config(arguments: argparse.Namespace, peer: str) -> PeerConfig:
         password = arguments.password_file.read_bytes().rstrip(b"\r\n")
     return PeerConfig(
         peer=peer,
+        interface=interface,
         port=arguments.port,
         local_as=arguments.local_as,
         peer_as=arguments.peer_as,
@@ -243,6 +309,9 @@ def _config(arguments: argparse.Namespace, peer: str) -> PeerConfig:
         source=arguments.source,
         device=arguments.device,
         hold_time=arguments.hold,
+        keepalive_time=arguments.keepalive,
+        connect_time=arguments.connect_time,
+        passive=arguments.passive,
         next_hops=next_hops,
         password=password,
         multihop=arguments.multihop,
@@ -254,9 +323,12 @@ def _config(arguments: argparse.Namespace, peer: str) -> PeerConfig:
 
 
 def _router_id(peer: str, port: int, source: str | None) -> str:
-    """Our IPv4 address towards the peer, as routers choose it."""
-    if ":" in peer:
-        raise UsageError("--router-id is needed with an IPv6 peer")
+    """Our IPv4 address towards the peer, as routers choose it; any of ours where the peer has no IPv4."""
+    if not peer or ":" in peer:
+        for each in addresses.addresses():
+            if each.ip.version == 4 and each.universal:
+                return str(each.ip)
+        raise UsageError("--router-id is needed: this host has no IPv4 address to take it from")
     if source is not None:
         return source
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

@@ -29,7 +29,7 @@ US = PeerConfig(
 )
 LOCAL = {Family.IPV4: bytes((10, 0, 0, 2))}
 ROUTER_OPEN = Open(
-    65000, 9, 0x0A000001, replace(Session(US, rng=random.Random(0))._open().capabilities, asn=65000)
+    65000, 9, 0x0A000001, replace(Session(US, rng=random.Random(0)).hello().capabilities, asn=65000)
 )
 
 
@@ -249,9 +249,11 @@ def test_route_refresh_sends_a_family_again() -> None:
     router.establish()
     router.heard.clear()
     router.say(RouteRefresh(1, 1))
-    (again,) = router.heard
+    begins, again, ends = router.heard
+    assert (begins, ends) == (RouteRefresh(1, 1, 1), RouteRefresh(1, 1, 2)), "RFC 7313: both can do it"
     assert isinstance(again, Update)
     assert [str(prefix) for prefix in again.announced] == ["203.0.113.1/32"]
+    assert router.session.counters.updates_sent == 5
     router.say(RouteRefresh(25, 70))
     assert router.session.state is State.ESTABLISHED
 
