@@ -1,0 +1,44 @@
+"""Who took over which service when, read off the speakers' Events."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from crier.inspect.records import Event
+
+_ASSIGNED: Final = re.compile(r'announcing from node "([^"]{1,253})" with protocol "([a-z0-9]{1,16})"')
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A node began to announce a service."""
+
+    at: str
+    """RFC 3339."""
+    service: str
+    node: str
+    protocol: str
+    before: str
+    """The node that announced it until then, as far as Events tell; "" when they do not."""
+
+
+def moves(events: Iterable[Event]) -> tuple[Move, ...]:
+    """The newest first.  The API keeps Events for an hour, and of equal ones the first time and the last."""
+    seen: list[tuple[str, str, str, str]] = []
+    for event in events:
+        match = _ASSIGNED.search(event.message) if event.reason == "nodeAssigned" else None
+        if match is None:
+            continue
+        seen += [(at, event.about, match[1], match[2]) for at in {event.first, event.last} if at]
+    found: list[Move] = []
+    holder: dict[tuple[str, str], str] = {}
+    for at, service, node, protocol in sorted(seen):
+        before = holder.get((service, protocol), "") if protocol == "layer2" else ""
+        holder[service, protocol] = node
+        if before != node:  # the same again: it came back to life, or was counted up
+            found.append(Move(at, service, node, protocol, before))
+    found.reverse()
+    return tuple(found)
