@@ -182,7 +182,7 @@ class Controller:
         async for attempt in self._writes:
             write = attempt.write
             try:
-                outcome = await write_service(self._api, write)
+                outcome = self._known_stale(write) or await write_service(self._api, write)
             except ApiError as problem:
                 log.warning(
                     "service_not_written", service=write.service, error=problem, attempt=attempt.number
@@ -193,8 +193,17 @@ class Controller:
             if self._await_version(write.service, outcome) or freed:
                 self._bell.ring()
 
+    def _known_stale(self, write: Write) -> Stale | None:
+        """The watch may have told already that the write cannot be done, or was done after all."""
+        service = self.services.objects.get(write.service)
+        if service is None:
+            return Stale("")
+        if (service.uid, service.resource_version) != (write.uid, write.resource_version):
+            return Stale(service.resource_version)
+        return None
+
     async def _try_later(self, attempt: _Attempt, problem: ApiError) -> None:
-        """The same write again: its first step finds out whether it was done after all."""
+        """The same write again; to another version than the one decided on it does nothing."""
         wait = problem.retry_after if isinstance(problem, TooManyRequests) else 0.0
         await trio.sleep(max(wait, backoff(attempt.number + 1, self._rng)))
         self._to_write.send_nowait(_Attempt(attempt.write, attempt.number + 1))

@@ -1,4 +1,4 @@
-"""Writes what the controller tells of pools and of itself: counters, ConfigurationState, pool events."""
+"""Writes what the controller tells: counters of pools, its ConfigurationState, events on what is wrong."""
 
 from __future__ import annotations
 
@@ -9,16 +9,25 @@ from typing import Any, Final
 
 import trio
 
-from allocator import status
+from allocator import review, status
 from allocator.bell import Bell
 from allocator.controller import Controller
+from allocator.review import Finding
+from allocator.survey import Survey
 from crier.kube.client import Api, PatchType, decode_document
 from crier.kube.errors import AlreadyExists, ApiError, Conflict, NotFound
 from crier.kube.events import Recorder, Reference
 from crier.kube.model.errors import DecodeError
 from crier.kube.model.pod import Pod
 from crier.kube.model.pool import PoolObject
-from crier.kube.model.states import COMPONENT_LABEL, Condition, ConfigurationState, judge
+from crier.kube.model.states import (
+    COMPONENT_LABEL,
+    CONFIGURATION_ERROR,
+    Condition,
+    ConfigurationState,
+    Result,
+    judge,
+)
 from crier.kube.resources import CONFIGURATION_STATES, IP_ADDRESS_POOLS, PODS
 from crier.kube.watch import Mirror, backoff, watch
 from crier.ops import logs
@@ -26,7 +35,10 @@ from crier.ops import logs
 log = logs.get(__name__)
 
 STATE_NAME: Final = "controller"
-FIELD_MANAGER: Final = "poolReconciler"
+FIELD_MANAGERS: Final = {
+    status.CONDITION_TYPE: "poolReconciler",  # MetalLB's
+    review.CONDITION_TYPE: "configurationReview",
+}
 SETTLE: Final = 0.1
 """Seconds in which changes gather: a thousand allocations are few writes of the counters, not a thousand."""
 
@@ -44,13 +56,15 @@ class Reporter:
         self._namespace = namespace
         self._pod_name = pod_name
         self._owner: dict[str, Any] | None = None
-        self._told: tuple[str, ...] = ()
+        self._told: tuple[Finding, ...] = ()
         self._bell = Bell()
+        self._survey = Survey(api, self._bell.ring, namespace=namespace)
         self._rng = random.Random()
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_states)
+            nursery.start_soon(self._survey.run)
             nursery.start_soon(self._relay)
             failures = 0
             while True:
@@ -81,23 +95,42 @@ class Reporter:
             self._bell.ring()
 
     async def _bring_up(self) -> None:
-        self._tell_problems()
-        if self._controller.allocator.configured:
-            for pool in list(self._controller.pools.objects.values()):
+        controller = self._controller
+        found = self._look_around()
+        self._tell((*status.by_pool(controller.problems, controller.pools.objects.values()), *(found or ())))
+        if controller.allocator.configured:
+            for pool in list(controller.pools.objects.values()):
                 await self._bring_up_counters(pool)
-        if self.states.synced and self._controller.synced:
-            await self._bring_up_state(status.condition(self._controller.problems))
+        if self.states.synced and controller.synced:
+            await self._bring_up_state(status.condition(controller.problems), found)
 
-    def _tell_problems(self) -> None:
-        problems = self._controller.problems
-        if problems == self._told:
-            return
-        self._told = problems
-        for pool, why in status.by_pool(problems, self._controller.pools.objects.values()):
-            about = Reference(
-                IP_ADDRESS_POOLS.api_version, IP_ADDRESS_POOLS.kind, pool.namespace, pool.name, pool.uid
+    def _look_around(self) -> tuple[Finding, ...] | None:
+        """What the rest of the configuration gives to tell; None before all of it is known."""
+        controller = self._controller
+        if not (self._survey.synced and controller.synced):
+            return None
+        names = frozenset(pool.name for pool in controller.pools.objects.values())
+        return self._survey.findings(controller.allocator.ledger.pools, names)
+
+    def _tell(self, findings: tuple[Finding, ...]) -> None:
+        """Each once, until it was mended and comes again."""
+        news = [finding for finding in findings if finding not in self._told]
+        self._told = findings
+        for finding in news:
+            kind = finding.resource.kind
+            level = log.error if finding.fatal else log.warning
+            level(
+                "configuration_finding",
+                kind=kind,
+                name=finding.name,
+                reason=finding.reason,
+                text=finding.text,
             )
-            self._recorder.record(about, "Warning", "ConfigurationError", f"configuration error: {why}")
+            about = Reference(
+                finding.resource.api_version, kind, finding.namespace, finding.name, finding.uid
+            )
+            what = "configuration error: " if finding.reason == CONFIGURATION_ERROR else ""
+            self._recorder.record(about, "Warning", finding.reason, f"{what}{finding.text}")
 
     # ----------------------------------------------------------------------- counters
 
@@ -119,25 +152,34 @@ class Reporter:
 
     # ------------------------------------------------------------- ConfigurationState
 
-    async def _bring_up_state(self, condition: Condition) -> None:
+    async def _bring_up_state(self, ours: Condition, findings: tuple[Finding, ...] | None) -> None:
         found = self.states.objects.get(f"{self._namespace}/{STATE_NAME}")
         if found is None:
             await self._create_state()
-        result, summary = judge([condition])
-        if (
-            found is not None
-            and condition in found.conditions
-            and (found.result, found.error_summary) == (result.value, summary)
-        ):
-            return
+        there = found.conditions if found is not None else ()
+        if findings is None:  # what was said last holds until we know better
+            reviewed = [each for each in there if each.type == review.CONDITION_TYPE]
+        else:
+            reviewed = [review.condition(findings)]
+        conditions = [ours, *reviewed]
+        result, summary = judge(conditions)
+        judged = found is not None and (found.result, found.error_summary) == (result.value, summary)
+        try:
+            for condition in conditions:
+                if condition not in there:
+                    await self._apply_condition(condition)
+            if not judged:
+                await self._write_result(result, summary)
+        except NotFound:
+            self._bell.ring()  # deleted just now; make it again
+
+    async def _apply_condition(self, condition: Condition) -> None:
         now = datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         body = {
             "apiVersion": CONFIGURATION_STATES.api_version,
             "kind": CONFIGURATION_STATES.kind,
             "metadata": {"name": STATE_NAME, "namespace": self._namespace},
             "status": {
-                "result": result.value,
-                "errorSummary": summary,
                 "conditions": [
                     {
                         "type": condition.type,
@@ -149,19 +191,22 @@ class Reporter:
                 ],
             },
         }
-        try:
-            await self._api.patch(
-                CONFIGURATION_STATES,
-                STATE_NAME,
-                body,
-                namespace=self._namespace,
-                subresource="status",
-                kind=PatchType.APPLY,
-                field_manager=FIELD_MANAGER,
-                force=True,
-            )
-        except NotFound:
-            self._bell.ring()  # deleted just now; make it again
+        await self._api.patch(
+            CONFIGURATION_STATES,
+            STATE_NAME,
+            body,
+            namespace=self._namespace,
+            subresource="status",
+            kind=PatchType.APPLY,
+            field_manager=FIELD_MANAGERS[condition.type],
+            force=True,
+        )
+
+    async def _write_result(self, result: Result, summary: str) -> None:
+        body = {"status": {"result": result.value, "errorSummary": summary}}
+        await self._api.patch(
+            CONFIGURATION_STATES, STATE_NAME, body, namespace=self._namespace, subresource="status"
+        )
 
     async def _create_state(self) -> None:
         metadata: dict[str, Any] = {

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from allocator.ledger import Ledger, Usage
+from allocator.review import Finding
 from crier.kube.model.pool import Counters, Pool, PoolObject
 from crier.kube.model.service import Service
 from crier.kube.model.states import CONFIGURATION_ERROR, RECONCILED, Condition
+from crier.kube.resources import IP_ADDRESS_POOLS
 
 MAX_INT64: Final = 2**63 - 1
 _HUGE: Final = 62
@@ -63,15 +65,15 @@ def condition(problems: Iterable[str]) -> Condition:
     )
 
 
-def by_pool(problems: Iterable[str], pools: Iterable[PoolObject]) -> list[tuple[PoolObject, str]]:
-    """Each pool at fault with all that is wrong with it."""
+def by_pool(problems: Iterable[str], pools: Iterable[PoolObject]) -> list[Finding]:
+    """All that is wrong with the pools, each told about the pool at fault."""
     objects = {pool.name: pool for pool in pools}
-    found: dict[str, list[str]] = {}
+    found: list[Finding] = []
     for problem in problems:
         name, separator, text = problem.partition(": ")
-        if separator and name in objects:
-            found.setdefault(name, []).append(text)
-    return [(objects[name], "; ".join(texts)) for name, texts in sorted(found.items())]
+        if separator and (pool := objects.get(name)):
+            found.append(Finding(IP_ADDRESS_POOLS, pool.namespace, name, pool.uid, text, fatal=True))
+    return found
 
 
 def document(

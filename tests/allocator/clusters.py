@@ -119,6 +119,11 @@ class Cluster:
         found: dict[str, Any] = self.states.objects.get(f"{SYSTEM}/controller", {}).get("status", {})
         return found
 
+    def condition(self, kind: str) -> dict[str, Any]:
+        """Of the ConfigurationState; empty while there is none of that type."""
+        found: list[dict[str, Any]] = self.state().get("conditions", [])
+        return next((each for each in found if each["type"] == kind), {})
+
     def counters(self, pool: str) -> tuple[int, ...]:
         status = self.pools.objects.get(f"{SYSTEM}/{pool}", {}).get("status") or {}
         return tuple(

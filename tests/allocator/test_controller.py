@@ -124,7 +124,8 @@ async def test_a_write_that_was_done_but_not_acknowledged_is_not_done_twice() ->
         await cluster.until(lambda: cluster.ips("t"))
         assert (cluster.ips("s"), cluster.ips("t")) == (["192.0.2.0"], ["192.0.2.1"])
         await cluster.still("s")
-        assert cluster.faults.counted["update services/status"] == 2
+        # once more at most, to the version that is gone, when the watch is slower than the second attempt
+        assert cluster.faults.counted["update services/status"] in (2, 3)
 
 
 async def test_refused_writes_are_tried_again() -> None:
@@ -197,7 +198,7 @@ async def test_bad_pools_are_reported_and_the_last_good_ones_stay() -> None:
         assert (
             'CIDR "192.0.2.2/32" in pool "worse" overlaps with already defined CIDR "192.0.2.0/30"' in summary
         )
-        (condition,) = cluster.state()["conditions"]
+        condition = cluster.condition("poolReconcilerValid")
         assert (condition["type"], condition["status"], condition["reason"]) == (
             "poolReconcilerValid",
             "False",
