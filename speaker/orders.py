@@ -41,7 +41,7 @@ class _Message(msgspec.Struct, frozen=True, tag_field="type", tag=str.lower):
 # ------------------------------------------------------------------------------------------ downwards
 
 
-class Vip(msgspec.Struct, frozen=True):
+class Vip(msgspec.Struct, frozen=True, gc=False):
     """One address and who may answer for it."""
 
     address: str
@@ -89,6 +89,15 @@ class Orders(_Message, frozen=True):
     bfd: tuple[BfdPeer, ...] = ()
 
 
+class SealedOrders(_Message, frozen=True, tag="orders"):
+    """Standing orders whose entries are still to be read, each by `unseal`: ten thousand at once would keep
+    the reader from everything else."""
+
+    generation: int
+    vips: tuple[msgspec.Raw, ...]
+    bfd: tuple[BfdPeer, ...] = ()
+
+
 class Seeds(_Message, frozen=True):
     """Addresses of the other speakers, as the API knows them; `ip` or `ip:port`."""
 
@@ -131,7 +140,7 @@ class Members(_Message, frozen=True):
     """True once another member was reached, or the bounded wait for one has passed."""
 
 
-class VipState(msgspec.Struct, frozen=True):
+class VipState(msgspec.Struct, frozen=True, gc=False):
     address: str
     owner: str | None
     """First reachable candidate as this node sees it."""
@@ -146,6 +155,8 @@ class VipState(msgspec.Struct, frozen=True):
     gratuitous_sent: int
     claimed_by: str = ""
     """Hardware address of a host that is no speaker and used the address within the last two minutes."""
+    answered_by: tuple[str, ...] = ()
+    """Who answered for it when this node asked last: names of speakers, hardware addresses of others."""
 
 
 class Vips(_Message, frozen=True):
@@ -153,6 +164,17 @@ class Vips(_Message, frozen=True):
 
     generation: int
     vips: tuple[VipState, ...]
+
+
+class SealedVips(_Message, frozen=True, tag="vips"):
+    """`Vips` whose entries are encoded already, each by `seal`."""
+
+    generation: int
+    vips: tuple[msgspec.Raw, ...]
+
+
+REMOTE_ADMIN_DOWN: Final = "Neighbor Administratively Down"
+"""Diagnostic of a session that the other end took down on purpose: its path is no worse for that."""
 
 
 class BfdState(msgspec.Struct, frozen=True):
@@ -199,22 +221,28 @@ class Happened(_Message, frozen=True):
     """`took_over`, `handed_over`, `withdrew`, `member_joined`, `member_left`, `member_unreachable`,
     `member_reachable`, `interface_added`, `interface_removed`, `conflict` (a host that may be
     no speaker uses the address), `contradicted` (another speaker announced it while it was ours),
-    `name_conflict`, ..."""
+    `unanswered`, `answered_twice`, `answered_by_wrong_host`, `answered_well` (what this node found when it
+    asked the wire; told when it changes), `name_conflict`, ..."""
     subject: str
     """The address or the member's name it happened to."""
     why: str = ""
     mac: str = ""
-    """Of a `conflict`: hardware address of the other host."""
+    """Hardware address of the other host, of a `conflict` or of one that answered and should not."""
 
 
 Down: TypeAlias = Orders | Seeds
+Sealed: TypeAlias = SealedOrders | Seeds
 Up: TypeAlias = Hello | Members | Vips | Bfd | Pulse | Happened
+UpSealed: TypeAlias = Up | SealedVips
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Down | Up] = msgspec.msgpack.Decoder(Down | Up)
+_sealed_decoder: msgspec.msgpack.Decoder[Sealed] = msgspec.msgpack.Decoder(SealedOrders | Seeds)
+_vip_decoder: msgspec.msgpack.Decoder[Vip] = msgspec.msgpack.Decoder(Vip)
+_BAD: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
-def encode(message: Down | Up) -> bytes:
+def encode(message: Down | UpSealed) -> bytes:
     """A frame, length included.  Raises BadOrder when it would exceed `MAX_FRAME`."""
     body = _encoder.encode(message)
     if len(body) > MAX_FRAME:
@@ -236,5 +264,26 @@ def decode(body: bytes) -> Down | Up:
     """The message in a frame's body.  Raises BadOrder, and nothing else, whatever the bytes."""
     try:
         return _decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
+    except _BAD as problem:
         raise BadOrder(str(problem)) from None
+
+
+def decode_down(body: bytes | bytearray | memoryview) -> Sealed:
+    """As `decode`, for what may come down, and without looking into the entries.  Raises BadOrder."""
+    try:
+        return _sealed_decoder.decode(body)
+    except _BAD as problem:
+        raise BadOrder(str(problem)) from None
+
+
+def seal(state: VipState) -> msgspec.Raw:
+    """One entry of `SealedVips`."""
+    return msgspec.Raw(_encoder.encode(state))
+
+
+def unseal(vip: msgspec.Raw) -> Vip:
+    """One entry of `SealedOrders`.  Raises BadOrder."""
+    try:
+        return _vip_decoder.decode(vip)
+    except _BAD as problem:
+        raise BadOrder(f"vips: {problem}") from None

@@ -111,6 +111,11 @@ class Settings:
     """YAML list of the interfaces that never announce; need not exist."""
 
     conflict_policy: ConflictPolicy
+    probe_time: int
+    """Milliseconds for which is asked whether anybody has an address that is new to the cluster; 0: not at
+    all."""
+    self_check_interval: int
+    """Seconds in which the wire is asked once for each address; 0: never."""
     gratuitous_interval: int
     """Seconds between two announcements of an address that did not move; 0: none."""
 
@@ -190,6 +195,22 @@ def _flags(environ: Mapping[str, str]) -> Flags:
         env="CRIER_CONFLICT_POLICY",
         default="defend",
         help="what to do about another host that uses an address of ours",
+    )
+    found.integer(
+        "--probe-time",
+        env="CRIER_PROBE_TIME",
+        default=600,
+        minimum=0,
+        maximum=10_000,
+        help="milliseconds for which is asked who has an address that is new to the cluster; 0: no asking",
+    )
+    found.integer(
+        "--self-check-interval",
+        env="CRIER_SELF_CHECK_INTERVAL",
+        default=60,
+        minimum=0,
+        maximum=86400,
+        help="seconds in which the wire is asked once who answers for each address; 0: never",
     )
     found.integer(
         "--gratuitous-interval",
@@ -278,6 +299,8 @@ def _settings(given: Mapping[str, Any]) -> Settings:
         ml_watch=given["ml_watch"],
         exclude_l2_file=Path(given["exclude_l2_file"]),
         conflict_policy=ConflictPolicy(given["conflict_policy"]),
+        probe_time=given["probe_time"],
+        self_check_interval=given["self_check_interval"],
         gratuitous_interval=given["gratuitous_interval"],
         bgp_type=BgpType(given["bgp_type"]),
         frrk8s_namespace=given["frrk8s_namespace"] or namespace,

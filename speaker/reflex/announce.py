@@ -1,21 +1,15 @@
 """Who owns what, what we answer for, what we announce.  A core: orders, members, frames and the time go in,
 effects come out.
 
-*Ownership.* The owner of a VIP is its first candidate that is reachable and has not said that it cannot
-announce on any of the VIP's interfaces.  Every speaker with the same orders and the same view of the members
-gets the same owner, without a message.
+*Ownership* is decided in `ownership`, what is said to others who announce the same in `strangers`, what is
+asked before an address is answered for the first time in `probing`.
 
 *Make before break.* Who gains a VIP announces it at once.  Who loses one to another owner keeps answering,
 without announcing, until somebody else's announcement was heard on the wire or `HANDOVER_TIMEOUT` has
 passed.  Who loses one to nobody stops at once.
 
-*Speaking last.* Switches and neighbours believe who spoke last, so whoever believes to be the owner and
-hears another announce its VIP repeats its own announcement: this ends what a healed partition or a false
-alarm left behind.  Two that go on disagreeing (their orders differ, or it is no speaker at all) do so ever
-more rarely.
-
-*Strangers.* What a host that is no speaker announces is reported with its hardware address, and met by
-policy: defended, left to it, or neither.
+*In slices.* News may concern ten thousand addresses.  Each call decides at most `SLICE` of them; the others
+wait for `tick`, which is due as long as any does, so that whoever drives this can serve others in between.
 """
 
 from __future__ import annotations
@@ -23,10 +17,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from enum import Enum
-from typing import Final, TypeAlias
+from typing import Final
 
 from speaker.orders import Orders, Vip
+from speaker.reflex.agenda import Agenda, Queue
+from speaker.reflex.effects import Announce, Answer, Effect, Happened, Silence, Yield
+from speaker.reflex.ownership import Electorate, union
+from speaker.reflex.probing import Probing
+from speaker.reflex.strangers import Conflicts
+from speaker.reflex.vip import NEVER, NOBODY, Address, Rival, State, View
 from speaker.settings import ConflictPolicy
 
 HANDOVER_TIMEOUT: Final = 1.0
@@ -35,150 +34,53 @@ HANDOVER_TIMEOUT: Final = 1.0
 JOIN_TIMEOUT: Final = 3.0
 """Seconds a starting speaker waits to reach another member before it answers for anything."""
 
-CONFLICT_SETTLE: Final = 0.2
-"""Seconds between hearing another's announcement and answering it.  A member that comes back announces in the
-same millisecond in which we learn of it; answering at once would take the VIP back from its owner."""
-CONFLICT_ROUNDS: Final = 2
-"""Announcements after hearing another's: the second for receivers that ignore a change within a second."""
-CONFLICT_INTERVAL_MIN: Final = 2.2
-CONFLICT_INTERVAL_MAX: Final = 64.0
 YIELD_QUIET: Final = 60.0
 """Seconds without the stranger until an address that was left to it is answered again."""
-"""Seconds between two such answers; each time without peace in between doubles it."""
 
-Interfaces: TypeAlias = frozenset[str] | None
-"""Names; None is all that qualify."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """From now on answer for it on these interfaces, and announce it wherever that is new."""
-
-    address: str
-    interfaces: Interfaces
+SLICE: Final = 64
+"""Addresses decided in one go: well under a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
-class Yield:
-    """Go on answering, but announce no more: another is about to."""
+class _News:
+    """Why an address is to be decided anew."""
 
-    address: str
-
-
-@dataclass(frozen=True, slots=True)
-class Silence:
-    """Stop answering."""
-
-    address: str
-
-
-@dataclass(frozen=True, slots=True)
-class Announce:
-    """Announce again what we answer for."""
-
-    address: str
-    rounds: int | None
-    """None: as many as after a take-over."""
-
-
-@dataclass(frozen=True, slots=True)
-class Happened:
-    what: str
-    subject: str
     why: str
-    mac: str = ""
-
-
-Effect: TypeAlias = Answer | Yield | Silence | Announce | Happened
-
-
-class State(Enum):
-    IDLE = "not ours"
-    OURS = "ours"
-    YIELDING = "another's, but we answer until it is heard"
-
-
-@dataclass(frozen=True, slots=True)
-class Rival:
-    """Another station that announced a VIP, by its hardware address."""
-
-    mac: str = ""
-    speaker: str | None = None
-    """A speaker's name; "" when it is none, None when that cannot be told."""
-
-    @property
-    def stranger(self) -> bool:
-        return self.speaker == ""
-
-
-NOBODY: Final = Rival()
-
-
-@dataclass(slots=True)
-class _Vip:
-    """What we know of one address."""
-
-    entries: tuple[Vip, ...]
-    owners: tuple[str | None, ...] = ()
-    """Of each entry."""
-    state: State = State.IDLE
-    interfaces: Interfaces = None
-    """Where we answer, unless idle."""
-    yield_until: float = 0.0
-    conflict_quiet_until: float = -float("inf")
-    """We have spoken; another's announcement is answered no earlier."""
-    conflict_interval: float = CONFLICT_INTERVAL_MIN
-    conflict_pending: bool = False
-    """Another was heard since; to be answered at `conflict_answer_at`."""
-    conflict_answer_at: float = 0.0
-    heard_at: float = -float("inf")
-    """When another speaker announced it last."""
-    rival: Rival = NOBODY
-    """Whom the pending conflict is with."""
-    claimed_by: str = ""
-    """Hardware address of the last stranger that used it."""
-    claimed_at: float = -float("inf")
-    yielded_until: float = -float("inf")
-    """Left to a stranger."""
-
-    @property
-    def owner(self) -> str | None:
-        return next((owner for owner in self.owners if owner is not None), None)
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """One address, for reports."""
-
-    address: str
-    owner: str | None
-    state: State
-    interfaces: Interfaces
-    conflicting: bool
-    claimed_by: str = ""
-    claimed_at: float = -float("inf")
+    found: frozenset[str] = frozenset()
+    """Members that came back."""
 
 
 class Announcer:
     """The decisions of one speaker.
 
     `membership` False: there is no gossip, so every candidate counts as reachable and there is nobody to
-    wait for.
+    wait for.  `probe_time`: see `Probing`.
     """
 
-    def __init__(self, me: str, *, membership: bool, policy: ConflictPolicy = ConflictPolicy.DEFEND) -> None:
+    def __init__(
+        self,
+        me: str,
+        *,
+        membership: bool,
+        policy: ConflictPolicy = ConflictPolicy.DEFEND,
+        probe_time: float = 0.0,
+    ) -> None:
         self.me = me
-        self._membership = membership
-        self._vips: dict[str, _Vip] = {}
-        self._reachable: frozenset[str] = frozenset({me})
-        self._unable: Mapping[str, AbstractSet[int]] = {}
-        self._may_answer_at = float("inf") if membership else -float("inf")
+        self._electorate = Electorate(me, membership=membership)
+        self._conflicts = Conflicts(policy)
+        self._probing = Probing(probe_time)
+        self._vips: dict[str, Address] = {}
+        self._may_answer_at = float("inf") if membership else NEVER
         self._joined = not membership
-        self._leaving = False
-        self._yielding: set[str] = set()
-        self._conflicts: set[str] = set()
-        self._policy = policy
-        self._yielded: set[str] = set()
+        self._had_orders = False
+        self._answering = 0
+        self.decided = 0
+        """Grows whenever an address is decided anew, be it that only its owner is another."""
+        self._undecided: Queue[_News] = Queue()
+        self._changes: Queue[tuple[Vip, ...]] = Queue()
+        self._handovers = Agenda()
+        self._left = Agenda()
+        """When those left to a stranger are looked at again."""
 
     # ------------------------------------------------------------------------------------ what comes in
 
@@ -199,19 +101,24 @@ class Announcer:
         entries: dict[str, list[Vip]] = {}
         for entry in orders.vips:
             entries.setdefault(entry.address, []).append(entry)
-        effects: list[Effect] = []
-        for address in [address for address in self._vips if address not in entries]:
-            self._drop(address, "no longer in the standing orders", effects)
-        for address, found in entries.items():
-            vip = self._vips.get(address)
-            if vip is None:
-                vip = self._vips[address] = _Vip(tuple(found))
-            elif vip.entries == tuple(found):
-                continue
-            else:
-                vip.entries = tuple(found)
-            self._decide(address, vip, now, "orders", effects)
-        return effects
+        changes = {address: tuple(found) for address, found in entries.items()}
+        changes |= {address: () for address in self.addresses() if address not in entries}
+        return self.change(changes, now)
+
+    def change(
+        self, changes: Mapping[str, tuple[Vip, ...]], now: float, *, more: bool = False
+    ) -> list[Effect]:
+        """What is different in the standing orders: all entries of an address, none when it is gone.
+
+        `more`: the rest of these orders is still to come.
+        """
+        for address, entries in changes.items():
+            if self.entries(address) != entries:
+                self._changes.put(address, entries)
+            if not self._had_orders:
+                self._probing.note(address)
+        self._had_orders = self._had_orders or not more
+        return self._work(now)
 
     def members(
         self,
@@ -219,89 +126,73 @@ class Announcer:
         now: float,
         unable: Mapping[str, AbstractSet[int]] | None = None,
     ) -> list[Effect]:
-        """Who is reachable now; ourselves always count.
-
-        `unable`: the `Vip.restriction`s under which a member cannot announce anywhere, by its name.
-        """
-        before, self._reachable = self._reachable, frozenset(reachable) | {self.me}
-        lost, found = before - self._reachable, self._reachable - before
-        was, self._unable = self._unable, {name: which for name, which in (unable or {}).items() if which}
-        turned = {
-            name for name in was.keys() | self._unable.keys() if was.get(name) != self._unable.get(name)
-        }
-        if not lost and not found and not turned:
+        """See `Electorate.update`."""
+        turn = self._electorate.update(reachable, unable or {})
+        if not turn:
             return []
-        effects: list[Effect] = []
-        why = _why(lost, found, turned)
-        for address, vip in self._vips.items():
-            if not found and not turned and lost.isdisjoint(vip.owners):
-                continue  # a bystander went: nothing moves
-            was_ours = vip.state is State.OURS
-            self._decide(address, vip, now, why, effects)
-            if was_ours and vip.state is State.OURS and self._is_rival(vip, found):
-                effects.append(Announce(address, None))
-        return effects
+        news = _News(turn.why, frozenset(turn.found))
+        self._redecide([vip.text for vip in self._vips.values() if turn.concerns(vip.owners)], news)
+        return self._work(now)
 
     def heard(self, address: str, now: float, rival: Rival = NOBODY) -> list[Effect]:
-        """Somebody else, by its hardware address, announced one of our VIPs."""
+        """Somebody else, by its hardware address, announced one of our VIPs, or what else `Rival` says."""
+        effects: list[Effect] = []
+        self._catch_up(address, now, effects)
         vip = self._vips.get(address)
-        if vip is None:
-            return []
+        if vip is None or (rival.asks and (vip.state is not State.ASKING or not rival.stranger)):
+            return effects
         if rival.stranger:
             vip.claimed_by, vip.claimed_at = rival.mac, now
-            if address in self._yielded:
-                vip.yielded_until = now + YIELD_QUIET
+            if vip.left_to_stranger:
+                self._left.set(address, now + YIELD_QUIET)
         else:
             vip.heard_at = now
-        effects: list[Effect] = []
-        if vip.state is State.IDLE:
-            return effects
-        if vip.state is State.YIELDING:
+        if vip.state is State.ASKING:
+            self._found_in_use(vip, rival, now, effects)
+        elif vip.state is State.YIELDING:
             if not rival.stranger:
-                self._silence(address, vip, "handed_over", f"heard the successor {vip.owner}", effects)
-        elif vip.conflict_pending:
-            if rival.stranger:
-                vip.rival = rival
-        else:
-            vip.conflict_pending = True
-            vip.rival = rival
-            vip.conflict_answer_at = max(now + CONFLICT_SETTLE, vip.conflict_quiet_until)
-            self._conflicts.add(address)
+                self._silence(vip, "handed_over", f"heard the successor {vip.owner}", effects)
+        elif vip.state is State.OURS:
+            self._conflicts.note(vip, rival, now)
         return effects
 
     def leave(self, now: float) -> list[Effect]:
         """We are about to go: hand over what somebody else can take, drop the rest."""
-        self._leaving = True
+        self._electorate.leaving = True
         return self._decide_all(now, "leaving")
 
     def tick(self, now: float) -> list[Effect]:
         """Whatever is due.  Early and repeated calls change nothing."""
-        effects: list[Effect] = []
         if not self._joined and now >= self._may_answer_at:
             self._joined = True
-            effects += self._decide_all(now, f"nobody was reached within {JOIN_TIMEOUT:g} s")
-        for address in sorted(self._yielding):
+            return self._decide_all(now, f"nobody was reached within {JOIN_TIMEOUT:g} s")
+        effects = self._work(now)
+        for address in self._handovers.due(now, SLICE):
             vip = self._vips[address]
-            if now >= vip.yield_until:
-                why = f"did not hear {vip.owner} within {HANDOVER_TIMEOUT:g} s"
-                self._silence(address, vip, "handed_over", why, effects)
-        for address in sorted(self._yielded):
+            why = f"did not hear {vip.owner} within {HANDOVER_TIMEOUT:g} s"
+            self._silence(vip, "handed_over", why, effects)
+        for address in self._left.due(now, SLICE):
             vip = self._vips[address]
-            if now >= vip.yielded_until:
-                self._yielded.discard(address)
-                self._decide(address, vip, now, "the other host is quiet", effects)
-        for address in sorted(self._conflicts):
-            self._settle(address, self._vips[address], now, effects)
+            vip.left_to_stranger = False
+            vip.ask_first = self._probing.wanted
+            self._decide(vip, now, "the other host is quiet", effects)
+        for address in self._probing.due.due(now, SLICE):
+            vip = self._vips[address]
+            if not self._probing.ask(vip, now, effects):
+                self._answer(vip, "nobody else has it", effects)
+        for address in self._conflicts.due.due(now, SLICE):
+            vip = self._vips[address]
+            if self._conflicts.settle(vip, now, effects):
+                self._leave_to_stranger(vip, now, effects)
         return effects
 
     def next_deadline(self) -> float:
-        """When `tick` has something to do; infinity if never."""
-        deadlines = [self._vips[address].yield_until for address in self._yielding]
-        deadlines += [self._vips[address].conflict_answer_at for address in self._conflicts]
-        deadlines += [self._vips[address].yielded_until for address in self._yielded]
-        if not self._joined:
-            deadlines.append(self._may_answer_at)
-        return min(deadlines, default=float("inf"))
+        """When `tick` has something to do; infinity if never, in the past when it already has."""
+        if self.busy:
+            return NEVER
+        agendas = (self._handovers, self._left, self._probing.due, self._conflicts.due)
+        first = min(agenda.next() for agenda in agendas)
+        return first if self._joined else min(first, self._may_answer_at)
 
     # ------------------------------------------------------------------------------------ what is known
 
@@ -313,164 +204,199 @@ class Announcer:
     @property
     def answering(self) -> bool:
         """Whether we answer for anything."""
-        return any(vip.state is not State.IDLE for vip in self._vips.values())
+        return self._answering > 0
 
-    def addresses(self) -> Iterable[str]:
-        return self._vips.keys()
+    @property
+    def changing(self) -> bool:
+        """Whether some of the orders are not in force yet."""
+        return bool(self._changes)
+
+    @property
+    def busy(self) -> bool:
+        """Whether `tick` has addresses left to decide."""
+        return bool(self._undecided or self._changes)
+
+    def addresses(self) -> AbstractSet[str]:
+        """All that are in the orders, or about to leave them."""
+        return self._vips.keys() | self._changes.keys() if self._changes else self._vips.keys()
+
+    def entries(self, address: str) -> tuple[Vip, ...]:
+        """What the orders say about it; empty when it is not in them."""
+        waiting = self._changes.get(address)
+        if waiting is not None:
+            return waiting
+        vip = self._vips.get(address)
+        return vip.entries if vip is not None else ()
+
+    def owns(self, address: str) -> bool:
+        vip = self._vips.get(address)
+        return vip is not None and vip.state is State.OURS
 
     def view(self, address: str) -> View | None:
         vip = self._vips.get(address)
         if vip is None:
             return None
+        conflicting = address in self._conflicts.due
         return View(
-            address,
-            vip.owner,
-            vip.state,
-            vip.interfaces,
-            vip.conflict_pending,
-            vip.claimed_by,
-            vip.claimed_at,
+            address, vip.owner, vip.state, vip.interfaces, conflicting, vip.claimed_by, vip.claimed_at
         )
 
-    # ---------------------------------------------------------------------------------------- decisions
-
-    def _owner(self, vip: Vip) -> str | None:
-        """First reachable candidate that can; who leaves is none."""
-        if not self._membership:
-            return vip.candidates[0] if vip.candidates else None
-        for name in vip.candidates:
-            if name not in self._reachable or (self._leaving and name == self.me):
-                continue
-            if name not in self._unable or self._is_able(name, vip):
-                return name
-        return None
-
-    def _is_able(self, name: str, vip: Vip) -> bool:
-        return vip.restriction not in self._unable.get(name, ())
+    # --------------------------------------------------------------------------------- work, in slices
 
     def _decide_all(self, now: float, why: str) -> list[Effect]:
+        self._redecide(list(self._vips), _News(why))
+        return self._work(now)
+
+    def _redecide(self, addresses: Iterable[str], news: _News) -> None:
+        if not self._undecided:
+            self._undecided.put_all(addresses, news)
+            return
+        for address in addresses:
+            before = self._undecided.get(address)
+            found = before.found | news.found if before is not None else news.found
+            self._undecided.put(address, news if found == news.found else _News(news.why, found))
+
+    def _work(self, now: float) -> list[Effect]:
+        """A slice: members' news first, for somebody may be without an answer."""
         effects: list[Effect] = []
-        for address, vip in self._vips.items():
-            self._decide(address, vip, now, why, effects)
+        left = SLICE
+        for address, news in self._undecided.take(left):
+            left -= 1
+            self._reconsider(self._vips[address], news, now, effects)
+        for address, entries in self._changes.take(left):
+            self._apply(address, entries, now, effects)
         return effects
 
-    def _decide(self, address: str, vip: _Vip, now: float, why: str, effects: list[Effect]) -> None:
-        vip.owners = tuple(self._owner(entry) for entry in vip.entries)
-        ours = [entry for entry, owner in zip(vip.entries, vip.owners, strict=True) if owner == self.me]
-        if (
-            ours
-            and self._joined
-            and address not in self._yielded
-            and not (self._leaving and not self._membership)
-        ):
-            interfaces = _union(entry.interfaces for entry in ours)
-            if vip.state is not State.OURS:
-                again = vip.state is State.YIELDING
-                self._yielding.discard(address)
-                vip.state = State.OURS
-                vip.interfaces = interfaces
-                effects.append(Answer(address, interfaces))
-                if (
-                    again
-                ):  # where we answered already nothing is new, yet others may have taken over meanwhile
-                    effects.append(Announce(address, None))
-                effects.append(Happened("took_over", address, why))
-            elif vip.interfaces != interfaces:
-                vip.interfaces = interfaces
-                effects.append(Answer(address, interfaces))
-            return
-        if vip.state is not State.OURS:
-            if vip.state is State.YIELDING and self._successor(vip) is None:
-                self._silence(address, vip, "withdrew", why, effects)
-            return
-        self._forget_conflict(address, vip)
-        deaf = not any(self._is_able(self.me, entry) for entry in vip.entries)
-        if self._successor(vip) is None or not self._membership or deaf:
-            self._silence(address, vip, "withdrew", why, effects)
-            return
-        if now - vip.heard_at <= HANDOVER_TIMEOUT:
-            # Its announcement outran the news of its return.
-            self._silence(address, vip, "handed_over", f"heard the successor {vip.owner}", effects)
-            return
-        vip.state = State.YIELDING
-        vip.yield_until = now + HANDOVER_TIMEOUT
-        self._yielding.add(address)
-        effects.append(Yield(address))
+    def _catch_up(self, address: str, now: float, effects: list[Effect]) -> None:
+        """What waits for this address goes before what is heard about it."""
+        if (news := self._undecided.pop(address)) is not None:
+            self._reconsider(self._vips[address], news, now, effects)
+        if (entries := self._changes.pop(address)) is not None:
+            self._apply(address, entries, now, effects)
 
-    def _successor(self, vip: _Vip) -> str | None:
-        return next((owner for owner in vip.owners if owner is not None and owner != self.me), None)
+    def _reconsider(self, vip: Address, news: _News, now: float, effects: list[Effect]) -> None:
+        was_ours = vip.state is State.OURS
+        self._decide(vip, now, news.why, effects)
+        if was_ours and vip.state is State.OURS and self._is_rival(vip, news.found):
+            effects.append(Announce(vip.text, None))
 
-    def _silence(self, address: str, vip: _Vip, what: str, why: str, effects: list[Effect]) -> None:
-        vip.state = State.IDLE
-        vip.interfaces = None
-        self._yielding.discard(address)
-        self._forget_conflict(address, vip)
-        effects.append(Silence(address))
-        effects.append(Happened(what, address, why))
-
-    def _drop(self, address: str, why: str, effects: list[Effect]) -> None:
-        vip = self._vips[address]
-        if vip.state is not State.IDLE:
-            self._silence(address, vip, "withdrew", why, effects)
-        self._yielded.discard(address)
-        del self._vips[address]
-
-    def _is_rival(self, vip: _Vip, found: AbstractSet[str]) -> bool:
+    def _is_rival(self, vip: Address, found: AbstractSet[str]) -> bool:
         """Whether one that came back may have answered for it: it must hear us to stop, and so must its
         side.
         """
-        return any(
+        return bool(found) and any(
             not found.isdisjoint(entry.candidates) for entry in vip.entries if self.me in entry.candidates
         )
 
-    # ---------------------------------------------------------------------------------------- conflicts
-
-    def _settle(self, address: str, vip: _Vip, now: float, effects: list[Effect]) -> None:
-        """Answer another's announcement with ours, once it is time."""
-        if now < vip.conflict_answer_at:
+    def _apply(self, address: str, entries: tuple[Vip, ...], now: float, effects: list[Effect]) -> None:
+        vip = self._vips.get(address)
+        if not entries:
+            if vip is not None:
+                self._drop(vip, effects)
             return
-        calm = now - vip.conflict_quiet_until > CONFLICT_INTERVAL_MAX
-        vip.conflict_interval = (
-            CONFLICT_INTERVAL_MIN if calm else min(2 * vip.conflict_interval, CONFLICT_INTERVAL_MAX)
-        )
-        vip.conflict_quiet_until = now + vip.conflict_interval
-        vip.conflict_pending = False
-        self._conflicts.discard(address)
-        rival = vip.rival
-        if rival.speaker:
-            effects.append(Announce(address, CONFLICT_ROUNDS))
-            effects.append(Happened("contradicted", address, f"{rival.speaker} announced it too", rival.mac))
+        if vip is None:
+            vip = self._vips[address] = Address(address)
+            vip.ask_first = self._probing.note(address) and self._joined and self._probing.wanted
+        vip.entries = entries
+        self._decide(vip, now, "orders", effects)
+        if vip.state is not State.ASKING:
+            vip.ask_first = False  # it was another's turn to ask; a take-over asks nobody
+
+    # ---------------------------------------------------------------------------------------- decisions
+
+    def _decide(self, vip: Address, now: float, why: str, effects: list[Effect]) -> None:
+        self.decided += 1
+        vip.owners = tuple(self._electorate.owner(entry) for entry in vip.entries)
+        ours = [entry for entry, owner in zip(vip.entries, vip.owners, strict=True) if owner == self.me]
+        alone_and_leaving = self._electorate.leaving and not self._electorate.membership
+        if ours and self._joined and not vip.left_to_stranger and not alone_and_leaving:
+            self._gain(vip, ours, now, why, effects)
+        else:
+            self._lose(vip, now, why, effects)
+
+    def _gain(self, vip: Address, ours: list[Vip], now: float, why: str, effects: list[Effect]) -> None:
+        interfaces, before = union(entry.interfaces for entry in ours), vip.interfaces
+        vip.interfaces = interfaces
+        if vip.state is State.OURS:
+            if before != interfaces:
+                effects.append(Answer(vip.text, interfaces))
+        elif vip.state is State.IDLE and vip.ask_first:
+            vip.state = State.ASKING
+            self._probing.begin(vip, now, effects)
+        elif vip.state is not State.ASKING:
+            self._answer(vip, why, effects)
+
+    def _answer(self, vip: Address, why: str, effects: list[Effect]) -> None:
+        again = vip.state is State.YIELDING
+        self._answering += not again
+        self._handovers.drop(vip.text)
+        self._probing.end(vip)
+        vip.state = State.OURS
+        effects.append(Answer(vip.text, vip.interfaces))
+        if again:  # where we answered already nothing is new, yet others may have taken over meanwhile
+            effects.append(Announce(vip.text, None))
+        effects.append(Happened("took_over", vip.text, why))
+
+    def _lose(self, vip: Address, now: float, why: str, effects: list[Effect]) -> None:
+        successor = next((owner for owner in vip.owners if owner not in (None, self.me)), None)
+        if vip.state is State.ASKING:
+            self._forget(vip, effects)
+        elif vip.state is State.YIELDING and successor is None:
+            self._silence(vip, "withdrew", why, effects)
+        elif vip.state is State.OURS:
+            self._conflicts.forget(vip)
+            can_wait = self._electorate.membership and not self._electorate.is_deaf(vip.entries)
+            if successor is None or not can_wait:
+                self._silence(vip, "withdrew", why, effects)
+            elif now - vip.heard_at <= HANDOVER_TIMEOUT:
+                # Its announcement outran the news of its return.
+                self._silence(vip, "handed_over", f"heard the successor {vip.owner}", effects)
+            else:
+                vip.state = State.YIELDING
+                self._handovers.set(vip.text, now + HANDOVER_TIMEOUT)
+                effects.append(Yield(vip.text))
+
+    def _found_in_use(self, vip: Address, rival: Rival, now: float, effects: list[Effect]) -> None:
+        """Asked for, and somebody has it: another speaker, whose orders came sooner, or a stranger."""
+        if not rival.stranger:
+            self._answer(vip, "another speaker has it", effects)
+            if rival.speaker is None:
+                self._conflicts.note(vip, rival, now)
             return
-        who = "a host that is no speaker" if rival.stranger else "another host"
-        told = (
-            f"{who}, hardware address {rival.mac}, announced it too"
-            if rival.mac
-            else f"{who} announced it too"
-        )
-        effects.append(Happened("conflict", address, told, rival.mac))
-        if rival.stranger and self._policy is ConflictPolicy.YIELD:
-            self._yielded.add(address)
-            vip.yielded_until = now + YIELD_QUIET
-            self._silence(address, vip, "withdrew", f"left to {rival.mac}", effects)
-        elif not (rival.stranger and self._policy is ConflictPolicy.REPORT):
-            effects.append(Announce(address, CONFLICT_ROUNDS))
+        how = "asks for it, too" if rival.asks else "has it already"
+        told = f"a host that is no speaker, hardware address {rival.mac}, {how}"
+        effects.append(Happened("conflict", vip.text, told, rival.mac))
+        if self._conflicts.policy is ConflictPolicy.YIELD:
+            self._leave_to_stranger(vip, now, effects)
+        else:
+            self._answer(vip, "against another host", effects)
 
-    def _forget_conflict(self, address: str, vip: _Vip) -> None:
-        vip.conflict_pending = False
-        self._conflicts.discard(address)
+    def _leave_to_stranger(self, vip: Address, now: float, effects: list[Effect]) -> None:
+        vip.left_to_stranger = True
+        self._left.set(vip.text, now + YIELD_QUIET)
+        if vip.state is State.ASKING:
+            self._forget(vip, effects)
+        else:
+            self._silence(vip, "withdrew", f"left to {vip.rival.mac}", effects)
 
+    def _silence(self, vip: Address, what: str, why: str, effects: list[Effect]) -> None:
+        self._answering -= 1
+        self._forget(vip, effects)
+        effects.append(Happened(what, vip.text, why))
 
-def _why(lost: AbstractSet[str], found: AbstractSet[str], turned: AbstractSet[str]) -> str:
-    for what, names in (("lost", lost), ("found", found), ("other interfaces work at", turned)):
-        if names:
-            return f"{what} {', '.join(sorted(names))}"
-    return ""
+    def _forget(self, vip: Address, effects: list[Effect]) -> None:
+        vip.state, vip.interfaces = State.IDLE, None
+        self._handovers.drop(vip.text)
+        self._probing.end(vip)
+        self._conflicts.forget(vip)
+        effects.append(Silence(vip.text))
 
-
-def _union(restrictions: Iterable[tuple[str, ...] | None]) -> Interfaces:
-    names: set[str] = set()
-    for restriction in restrictions:
-        if restriction is None:
-            return None
-        names.update(restriction)
-    return frozenset(names)
+    def _drop(self, vip: Address, effects: list[Effect]) -> None:
+        if vip.state.answering:
+            self._silence(vip, "withdrew", "no longer in the standing orders", effects)
+        elif vip.state is State.ASKING:
+            self._forget(vip, effects)
+        self.decided += 1
+        self._left.drop(vip.text)
+        self._undecided.pop(vip.text)
+        del self._vips[vip.text]

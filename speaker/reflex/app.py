@@ -35,7 +35,14 @@ async def serve(settings: Settings) -> None:
         )
     elif not config.keyring:
         log.warning("gossip_not_encrypted", why="no --ml-secret-key-path, or an empty key")
-    reflex = Reflex(settings.node_name, config, excluded(settings.exclude_l2_file), settings.conflict_policy)
+    reflex = Reflex(
+        settings.node_name,
+        config,
+        excluded(settings.exclude_l2_file),
+        settings.conflict_policy,
+        probe_time=settings.probe_time / 1000,
+        self_check_interval=settings.self_check_interval,
+    )
     command = settings.planner_command or (sys.executable, "-m", "speaker.planner", *sys.argv[1:])
     planner = Planner(command, os.environ, reflex.outbox, hello=reflex.hello, take=reflex.take)
     asked_to_stop = trio.Event()
@@ -55,6 +62,8 @@ async def serve(settings: Settings) -> None:
         program.start_soon(reflex.keep_time)
         program.start_soon(reflex.tell)
         program.start_soon(reflex.beat)
+        if settings.self_check_interval:
+            program.start_soon(reflex.check)
         if settings.gratuitous_interval:
             program.start_soon(reflex.refresh, settings.gratuitous_interval, random.Random())
         program.start_soon(reflex.lateness.measure)

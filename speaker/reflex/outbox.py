@@ -12,9 +12,9 @@ from typing import TypeAlias
 
 import trio
 
-from speaker.orders import MAX_HAPPENINGS, Happened, Up
+from speaker.orders import MAX_HAPPENINGS, Happened, UpSealed
 
-Snapshot: TypeAlias = Callable[[], Awaitable[Up]]
+Snapshot: TypeAlias = Callable[[], Awaitable[UpSealed]]
 
 
 class Outbox:
@@ -45,7 +45,7 @@ class Outbox:
         self._happenings.append(event)
         self._wake.set()
 
-    async def next(self) -> Up:
+    async def next(self) -> UpSealed:
         """Wait for something to tell, and take it.  What is taken and not delivered is lost with its planner;
         the next one gets every snapshot anew.
         """

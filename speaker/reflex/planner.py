@@ -20,9 +20,8 @@ from typing import Final
 import trio
 
 from crier.ops import logs
-from speaker.orders import HEADER, BadOrder, Down, Hello, Orders, Seeds, Up, decode, encode, frame_length
+from speaker.orders import HEADER, BadOrder, Hello, Sealed, UpSealed, decode_down, encode, frame_length
 from speaker.reflex import fair
-from speaker.reflex.l2.core import pack
 from speaker.reflex.outbox import Outbox
 
 log = logs.get(__name__)
@@ -43,8 +42,6 @@ FAREWELL: Final = 1.5
 """Seconds a planner has to end when asked to."""
 
 READ_SIZE: Final = 65536
-MAX_CANDIDATES: Final = 16384
-MAX_NAME: Final = 255
 
 FD_VARIABLE: Final = "CRIER_REFLEX_FD"
 
@@ -58,7 +55,7 @@ if os.getppid() == int(sys.argv[1]): os.execvp(sys.argv[2], sys.argv[2:])
 
 
 class Planner:
-    """Keeps one planner running.  `take` gets what it says, checked; it must not block."""
+    """Keeps one planner running.  `take` gets what it says; it may raise BadOrder."""
 
     def __init__(
         self,
@@ -67,7 +64,7 @@ class Planner:
         outbox: Outbox,
         *,
         hello: Callable[[int], Hello],
-        take: Callable[[Down], None],
+        take: Callable[[Sealed], Awaitable[None]],
     ) -> None:
         self._command = tuple(command)
         self._environ = dict(environ)
@@ -153,16 +150,16 @@ class Planner:
                     if not await _more(stream, buffer):
                         return "closed its socket"
                 began = trio.current_time()
-                message = decode(bytes(memoryview(buffer)[HEADER : HEADER + length]))
+                message = decode_down(bytes(memoryview(buffer)[HEADER : HEADER + length]))
                 del buffer[: HEADER + length]
-                self._take(checked(message))
+                await self._take(message)
                 await fair.rest(began)
         except BadOrder as problem:
             return f"talked nonsense: {problem}"
 
     async def _tell(self, stream: trio.abc.SendStream) -> str:
         self._outbox.mark_all()
-        message: Up = self._hello(self.starts)
+        message: UpSealed = self._hello(self.starts)
         while True:
             try:
                 await stream.send_all(encode(message))
@@ -173,28 +170,6 @@ class Planner:
             began = trio.current_time()
             message = await self._outbox.next()
             await fair.rest(began)
-
-
-def checked(message: Down | Up) -> Down:
-    """The message, if it is one a planner may send and makes sense to us.  Raises BadOrder."""
-    if isinstance(message, Seeds):
-        return message
-    if not isinstance(message, Orders):
-        raise BadOrder(f"{type(message).__name__} came down")
-    texts: dict[bytes, str] = {}
-    for vip in message.vips:
-        try:
-            address = pack(vip.address)
-        except ValueError:
-            raise BadOrder(f"vips: {vip.address!r} is not an IP address") from None
-        if texts.setdefault(address, vip.address) != vip.address:
-            raise BadOrder(f"vips: {vip.address!r} and {texts[address]!r} are the same address")
-        if len(vip.candidates) > MAX_CANDIDATES:
-            raise BadOrder(f"{vip.address}: {len(vip.candidates)} candidates")
-        for name in (*vip.candidates, *(vip.interfaces or ())):
-            if not 0 < len(name) <= MAX_NAME:
-                raise BadOrder(f"{vip.address}: a name of {len(name)} characters")
-    return message
 
 
 async def _more(stream: trio.abc.ReceiveStream, buffer: bytearray) -> bool:

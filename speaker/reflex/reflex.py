@@ -21,49 +21,42 @@ from memberlist import Config, Died, Event, Joined, Left, Node, Reachable, Unrea
 from memberlist import State as NodeState
 from speaker.orders import (
     PROTOCOL,
-    Down,
     Hello,
     Members,
     MemberView,
-    Orders,
     Pulse,
+    Sealed,
+    SealedOrders,
+    SealedVips,
     Seeds,
-    Vips,
-    VipState,
+    Vip,
 )
 from speaker.orders import Happened as HappenedMessage
 from speaker.reflex import card, fair
-from speaker.reflex.announce import (
-    Announce,
-    Announcer,
-    Answer,
-    Effect,
-    Happened,
-    Rival,
-    Silence,
-    State,
-    View,
-    Yield,
-)
+from speaker.reflex.announce import Announcer
 from speaker.reflex.card import Card
+from speaker.reflex.effects import Announce, Answer, Effect, Happened, Interfaces, Probe, Silence, Yield
+from speaker.reflex.intake import Intake, Reading
 from speaker.reflex.l2.core import pack
 from speaker.reflex.l2.driver import Driver
 from speaker.reflex.l2.ethernet import render_mac
 from speaker.reflex.l2.links import Excluded, Link
+from speaker.reflex.l2.respond import Kind
 from speaker.reflex.member import Membership, is_conflict
 from speaker.reflex.outbox import Outbox
+from speaker.reflex.ownership import union
 from speaker.reflex.peers import Peer, Peers
 from speaker.reflex.pulse import Lateness
+from speaker.reflex.selfcheck import Finding, SelfCheck, Subject, Witness
+from speaker.reflex.snapshots import VipReport
+from speaker.reflex.vip import Rival
 from speaker.settings import ConflictPolicy
 
 log = logs.get(__name__)
 
 PULSE_INTERVAL: Final = 1.0
-CLAIM_LASTS: Final = 120.0
-"""Seconds a stranger's use of an address is told about: longer than two answers to it are apart."""
-_REFRESH_CHUNK: Final = 64
-_CHUNK: Final = 256
-"""VIPs reported in one go."""
+_CHUNK: Final = 64
+"""Addresses looked at in one go."""
 _FLUSH_FIRST: Final = 32
 """Effects applied until the first frames go out."""
 _TELL_CHUNK: Final = 16
@@ -79,11 +72,25 @@ _MEMBER_EVENTS: Final = {
 
 
 class Reflex:
-    def __init__(self, node: str, config: Config | None, excluded: Excluded, policy: ConflictPolicy) -> None:
-        """`config` None: there is no gossip."""
+    def __init__(
+        self,
+        node: str,
+        config: Config | None,
+        excluded: Excluded,
+        policy: ConflictPolicy,
+        *,
+        probe_time: float = 0.0,
+        self_check_interval: float = 0.0,
+    ) -> None:
+        """`config` None: there is no gossip.  `probe_time` and `self_check_interval` in seconds; 0: not at
+        all.
+        """
         self._node = node
         self._started_at = trio.current_time()
-        self._announcer = Announcer(node, membership=config is not None, policy=policy)
+        self._announcer = Announcer(node, membership=config is not None, policy=policy, probe_time=probe_time)
+        self._check: SelfCheck | None = None
+        if self_check_interval:
+            self._check = SelfCheck(node, self_check_interval, random.Random())
         self.l2 = Driver(excluded, heard=self._on_heard, on_link=self._on_link, on_links=self._on_links)
         self.membership: Membership | None = None
         if config is not None:
@@ -92,8 +99,12 @@ class Reflex:
             )
         self.lateness = Lateness()
         self.outbox = Outbox({"members": self._members, "vips": self._vips, "pulse": self._pulse})
-        self._generation = 0
-        self._restrictions: dict[int, frozenset[str] | None] = {}
+        self._report = VipReport(self._announcer, self.l2.core, self._answered_by)
+        self._told_counted = self._told_decided = 0
+        self._intake = Intake(node)
+        self._generation = self._taken = 0
+        """Of the orders in force, and of those that are becoming so."""
+        self._restrictions: dict[int, Interfaces] = {}
         """The interfaces here for each restriction in the orders for which we are a candidate."""
         self._card = Card()
         self._peers = Peers()
@@ -104,27 +115,38 @@ class Reflex:
 
     # --------------------------------------------------------------------------------- what comes in
 
-    def take(self, message: Down) -> None:
-        """A message of the planner, checked."""
+    async def take(self, message: Sealed) -> None:
+        """A message of the planner.  Raises BadOrder."""
         match message:
-            case Orders():
-                self._take_orders(message)
+            case SealedOrders():
+                await self._take_orders(message)
             case Seeds(addresses):
                 if self.membership is not None:
                     self.membership.seeds(addresses)
 
-    def _take_orders(self, orders: Orders) -> None:
-        self._generation = orders.generation
-        self._texts = {pack(vip.address): vip.address for vip in orders.vips}
+    async def _take_orders(self, orders: SealedOrders) -> None:
+        reading = Reading()
+        for _ in self._intake.read(orders, reading):  # all of them are checked before any is believed
+            await trio.lowlevel.checkpoint()
+        self._texts = reading.texts
         self.l2.watch(self._texts)
-        self._restrictions = {
-            vip.restriction: None if vip.interfaces is None else frozenset(vip.interfaces)
-            for vip in orders.vips
-            if self._node in vip.candidates
-        }
+        self._restrictions = reading.restrictions
         self._describe()
-        self._perform(self._announcer.orders(orders, trio.current_time()))
-        self.outbox.mark("vips")
+        gone = [address for address in self._announcer.addresses() if address not in reading.entries]
+        changes: dict[str, tuple[Vip, ...]] = {}
+        for number, address in enumerate((*gone, *reading.entries), 1):
+            entries = reading.entries.get(address, ())
+            if self._announcer.entries(address) != entries:
+                changes[address] = entries
+            if number % _CHUNK == 0:
+                self._perform(self._announcer.change(changes, trio.current_time(), more=True))
+                changes = {}
+                await trio.lowlevel.checkpoint()
+        self._taken = orders.generation
+        self._perform(self._announcer.change(changes, trio.current_time()))
+        while self._announcer.changing:
+            await trio.lowlevel.checkpoint()
+            self._perform(self._announcer.tick(trio.current_time()))
         if self.membership is not None:
             self.membership.open()
 
@@ -162,13 +184,18 @@ class Reflex:
         self._perform(self._announcer.members(reachable, trio.current_time(), unable))
         self.outbox.mark("members")
 
-    def _on_heard(self, address: bytes, mac: bytes) -> None:
+    def _on_heard(self, address: bytes, mac: bytes, kind: Kind) -> None:
         text = self._texts.get(address)
-        if text is not None:
-            now = trio.current_time()
-            rival = Rival(render_mac(mac), self._peers.who(mac, now))
-            log.debug("announcement_heard", address=text, mac=rival.mac, speaker=rival.speaker)
-            self._perform(self._announcer.heard(text, now, rival))
+        if text is None:
+            return
+        now = trio.current_time()
+        rival = Rival(render_mac(mac), self._peers.who(mac, now), asks=kind is Kind.PROBED)
+        log.debug("heard", address=text, mac=rival.mac, speaker=rival.speaker, what=kind.name)
+        if kind is Kind.ANSWERED and self._check is not None:
+            asked = self._check.heard(text, Witness(rival.mac, rival.speaker))
+            if asked and not rival.stranger:
+                return  # we wanted to know; it announced nothing
+        self._perform(self._announcer.heard(text, now, rival))
 
     def _on_links(self) -> None:
         if self._describe():
@@ -197,6 +224,12 @@ class Reflex:
 
     def _perform(self, effects: Sequence[Effect]) -> None:
         self._wake.set()  # without effects, too: something may be due sooner now
+        if not self._announcer.changing and self._generation != self._taken:
+            self._generation = self._taken
+            self.outbox.mark("vips")
+        if self._announcer.decided != self._told_decided:
+            self._told_decided = self._announcer.decided
+            self.outbox.mark("vips")
         if not effects:
             return
         for number, effect in enumerate(effects, 1):
@@ -207,6 +240,8 @@ class Reflex:
                     self.l2.hush(pack(address))
                 case Silence(address):
                     self.l2.silence(pack(address))
+                case Probe(address, interfaces):
+                    self.l2.probe(pack(address), interfaces)
                 case Announce(address, rounds):
                     self.l2.announce(pack(address), rounds)
                 case Happened(what, subject, why, mac):
@@ -260,18 +295,57 @@ class Reflex:
         while True:
             await trio.sleep(PULSE_INTERVAL)
             self.outbox.mark("pulse")
-            self.outbox.mark("vips")
+            if self.l2.counted != self._told_counted:
+                self._told_counted = self.l2.counted
+                self.outbox.mark("vips")
 
     async def refresh(self, interval: float, rng: random.Random) -> None:
         """For ever: announce what is ours again, every `interval` seconds or up to a tenth more or less."""
         while True:
             await trio.sleep(interval * rng.uniform(0.9, 1.1))
             for number, address in enumerate(tuple(self._announcer.addresses()), 1):
-                view = self._announcer.view(address)
-                if view is not None and view.state is State.OURS:
+                if self._announcer.owns(address):
                     self.l2.announce(pack(address), 1)
-                if number % _REFRESH_CHUNK == 0:
+                if number % _CHUNK == 0:
                     await trio.lowlevel.checkpoint()
+
+    async def check(self) -> None:
+        """For ever: ask the wire who answers for the VIPs, and tell what is amiss."""
+        assert self._check is not None
+        while True:
+            await trio.sleep(self._check.pause())
+            now = trio.current_time()
+            for finding in self._check.conclude(now, self._owner):
+                if isinstance(finding, Finding):
+                    self._happened(finding.verdict.value, finding.address, finding.why, finding.mac)
+                    self.outbox.mark("vips")
+                else:
+                    rival = Rival(finding.witness.mac, finding.witness.speaker)
+                    self._perform(self._announcer.heard(finding.address, now, rival))
+            if not self._announcer.may_answer:
+                continue
+            for address in self._check.choose(self._announcer.addresses(), now):
+                self._ask(address, self._check, now)
+
+    def _ask(self, address: str, check: SelfCheck, now: float) -> None:
+        owner = self._owner(address)
+        if owner is None:
+            return
+        entries = self._announcer.entries(address)
+        candidates = next((entry.candidates for entry in entries if owner in entry.candidates), ())
+        here = [entry.interfaces for entry in entries if self._node in entry.candidates]
+        if self.l2.question(pack(address), union(here) if here else None):
+            check.asked(Subject(address, owner, candidates), now)
+
+    def _owner(self, address: str) -> str | None:
+        """Who should answer for it now; None while that is about to change."""
+        view = self._announcer.view(address)
+        if view is None or (view.owner == self._node) is not self._announcer.owns(address):
+            return None
+        return view.owner
+
+    def _answered_by(self, address: str) -> tuple[str, ...]:
+        return self._check.answered_by(address) if self._check is not None else ()
 
     async def leave(self) -> None:
         """Hand everything over.  Returns when each successor was heard or its time is up."""
@@ -301,33 +375,8 @@ class Reflex:
         )
         return Members(members=members, joined=self._announcer.may_answer)
 
-    async def _vips(self) -> Vips:
-        generation = self._generation
-        vips: list[VipState] = []
-        for number, address in enumerate(sorted(self._announcer.addresses())):
-            if number % _CHUNK == 0:
-                await trio.lowlevel.checkpoint()
-            view = self._announcer.view(address)
-            if view is not None:  # dropped while we were away
-                vips.append(self._vip(view))
-        return Vips(generation=generation, vips=tuple(vips))
-
-    def _vip(self, view: View) -> VipState:
-        address = pack(view.address)
-        answering = view.state is not State.IDLE
-        interfaces = self.l2.core.interfaces(address) if answering else ()
-        counters = self.l2.core.counters.get(address)
-        return VipState(
-            address=view.address,
-            owner=view.owner,
-            answering=answering,
-            interfaces=interfaces,
-            missing_interfaces=view.state is State.OURS and not interfaces,
-            requests_received=counters.requests_received if counters else 0,
-            responses_sent=counters.responses_sent if counters else 0,
-            gratuitous_sent=counters.gratuitous_sent if counters else 0,
-            claimed_by=view.claimed_by if trio.current_time() - view.claimed_at < CLAIM_LASTS else "",
-        )
+    async def _vips(self) -> SealedVips:
+        return await self._report.make(self._generation)
 
     async def _pulse(self) -> Pulse:
         return Pulse(

@@ -11,24 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speaker.orders import Orders, Vip
-from speaker.reflex import announce
-from speaker.reflex.announce import (
+from speaker.reflex.announce import HANDOVER_TIMEOUT, JOIN_TIMEOUT, YIELD_QUIET, Announcer
+from speaker.reflex.effects import Announce, Answer, Effect, Happened, Silence, Yield
+from speaker.reflex.strangers import (
     CONFLICT_INTERVAL_MAX,
     CONFLICT_INTERVAL_MIN,
+    CONFLICT_ROUNDS,
     CONFLICT_SETTLE,
-    HANDOVER_TIMEOUT,
-    JOIN_TIMEOUT,
-    YIELD_QUIET,
-    Announce,
-    Announcer,
-    Answer,
-    Effect,
-    Happened,
-    Rival,
-    Silence,
-    State,
-    Yield,
 )
+from speaker.reflex.vip import Rival, State
 from speaker.settings import ConflictPolicy
 
 VIP = "192.0.2.1"
@@ -157,12 +148,12 @@ def test_leaving_hands_over_what_another_can_take_and_drops_the_rest() -> None:
 def test_an_owner_speaks_last_but_ever_more_rarely() -> None:
     announcer = member("a", "a", "b")
     assert announcer.heard(VIP, 10.0 - CONFLICT_SETTLE) == []
-    assert acts(announcer.tick(10.0)) == [Announce(VIP, announce.CONFLICT_ROUNDS)]
+    assert acts(announcer.tick(10.0)) == [Announce(VIP, CONFLICT_ROUNDS)]
     assert announcer.heard(VIP, 10.1) == []
     assert announcer.heard(VIP, 10.2) == []
     due = announcer.next_deadline()
     assert due == 10.0 + CONFLICT_INTERVAL_MIN
-    assert acts(announcer.tick(due)) == [Announce(VIP, announce.CONFLICT_ROUNDS)]
+    assert acts(announcer.tick(due)) == [Announce(VIP, CONFLICT_ROUNDS)]
     assert announcer.next_deadline() == float("inf")
     now, answers = due, []
     while now < 3600.0:  # somebody announces it ten times a second for an hour
@@ -461,7 +452,7 @@ def told(effects: list[Effect]) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("policy", "met"),
     [
-        (ConflictPolicy.DEFEND, [Announce(VIP, announce.CONFLICT_ROUNDS)]),
+        (ConflictPolicy.DEFEND, [Announce(VIP, CONFLICT_ROUNDS)]),
         (ConflictPolicy.REPORT, []),
         (ConflictPolicy.YIELD, [Silence(VIP)]),
     ],
@@ -487,7 +478,7 @@ def test_who_is_or_may_be_a_speaker_is_always_answered(
     announcer = alone(policy)
     announcer.heard(VIP, 10.0, rival)
     effects = announcer.tick(10.0 + CONFLICT_SETTLE)
-    assert acts(effects) == [Announce(VIP, announce.CONFLICT_ROUNDS)]
+    assert acts(effects) == [Announce(VIP, CONFLICT_ROUNDS)]
     assert told(effects) == [(what, MAC)]
     view = announcer.view(VIP)
     assert view is not None

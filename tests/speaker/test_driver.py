@@ -69,7 +69,7 @@ def driving(nursery: trio.Nursery, *links: Link) -> Iterator[tuple[Driver, list[
     told: list[str] = []
     driver = Driver(
         Excluded([]),
-        heard=lambda address, mac: None,
+        heard=lambda address, mac, kind: None,
         on_link=lambda what, link: told.append(f"{what} {link.name}"),
         on_links=lambda: None,
     )

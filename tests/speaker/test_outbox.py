@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from speaker.orders import MAX_HAPPENINGS, Happened, Members, Pulse, Up
+from speaker.orders import MAX_HAPPENINGS, Happened, Members, Pulse, UpSealed
 from speaker.reflex.outbox import Outbox
 
 PULSE = Pulse(1.0, 0.0, 0.0, 0, 0)
@@ -34,7 +34,7 @@ async def test_a_new_planner_gets_every_snapshot_and_then_what_happened() -> Non
     outbox = sources.outbox
     outbox.happened(happening(1))
     outbox.mark_all()
-    told: list[Up] = [await outbox.next() for _ in range(3)]
+    told: list[UpSealed] = [await outbox.next() for _ in range(3)]
     assert told == [Members((), joined=False), PULSE, happening(1)]
 
 

@@ -8,71 +8,18 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
-from hypothesis import strategies as st
 
-from speaker.orders import BadOrder, Down, Happened, Hello, Orders, Pulse, Seeds, Up, Vip, decode
+from speaker.orders import Happened, Hello, Pulse, Sealed, Seeds
 from speaker.reflex import planner
 from speaker.reflex.outbox import Outbox
-from speaker.reflex.planner import BACKOFF_MAX, GOOD_LIFE, HUNG_AFTER, Planner, checked
+from speaker.reflex.planner import BACKOFF_MAX, GOOD_LIFE, HUNG_AFTER, Planner
 
 PULSE = Pulse(1.0, 0.0, 0.0, 0, 0)
-
-
-def orders(**vip: object) -> Orders:
-    fields: dict[str, object] = {"address": "192.0.2.1", "services": ("n/s",), "candidates": ("a",), **vip}
-    return Orders(1, (Vip(**fields),))  # type: ignore[arg-type]
-
-
-def test_sense_is_passed_on() -> None:
-    for message in (orders(), orders(address="2001:db8::1", interfaces=("eth0",)), Seeds(("10.0.0.1",))):
-        assert checked(message) is message
-    twice = Orders(1, (*orders().vips, *orders(candidates=("b",)).vips))
-    assert checked(twice) is twice
-
-
-@pytest.mark.parametrize(
-    ("message", "why"),
-    [
-        (orders(address="192.0.2.256"), "is not an IP address"),
-        (orders(address="eth0"), "is not an IP address"),
-        (orders(address="fe80::1%eth0"), "is not an IP address"),
-        (orders(address=""), "is not an IP address"),
-        (orders(address="\udc80"), "is not an IP address"),
-        (Orders(1, (*orders(address="::1").vips, *orders(address="0::1").vips)), "are the same address"),
-        (orders(candidates=("",)), "a name of 0 characters"),
-        (orders(candidates=("x" * 256,)), "a name of 256 characters"),
-        (orders(interfaces=("x" * 256,)), "a name of 256 characters"),
-        (orders(candidates=("a",) * 20000), "20000 candidates"),
-        (PULSE, "Pulse came down"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_nonsense_is_named(message: Down | Up, why: str) -> None:
-    with pytest.raises(BadOrder, match=why):
-        checked(message)
-
-
-@given(st.binary(max_size=200))
-def test_any_octets_are_orders_or_bad(body: bytes) -> None:
-    with suppress(BadOrder):
-        checked(decode(body))
-
-
-@given(
-    st.builds(
-        Orders, st.integers(0, 9), st.lists(st.builds(Vip, st.text(), st.just(()), st.just(()))).map(tuple)
-    )
-)
-def test_any_addresses_are_orders_or_bad(message: Orders) -> None:
-    with suppress(BadOrder):
-        checked(message)
 
 
 # --------------------------------------------------------------------------------------- real processes
@@ -98,7 +45,7 @@ class Supervised:
 
     def __init__(self, script: str) -> None:
         root = str(Path(__file__).parent.parent.parent)
-        self.taken: list[Down] = []
+        self.taken: list[Sealed] = []
         self.news = trio.Event()
         self.outbox = Outbox({"pulse": self._pulse})
         self.planner = Planner(
@@ -112,7 +59,7 @@ class Supervised:
     async def _pulse(self) -> Pulse:
         return PULSE
 
-    def _take(self, message: Down) -> None:
+    async def _take(self, message: Sealed) -> None:
         self.taken.append(message)
         self.news.set()
 

@@ -18,6 +18,7 @@ from scapy.layers.inet6 import ICMPv6ND_NA
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet
 
+from speaker.orders import PROTOCOL
 from tests.speaker.lan import Station, lan
 from tests.speaker.running import PATIENCE, Reflex, reflex, until
 
@@ -189,7 +190,7 @@ def test_a_planner_killed_or_stopped_changes_nothing(pair: tuple[Station, Statio
     assert second != first
     until(lambda: running.reports("hello")[-1]["planner_starts"] == 2, "it was told it is the second")
     hello = running.reports("hello")[-1]
-    assert (hello["node"], hello["generation"], hello["protocol"]) == ("a", 1, 1)
+    assert (hello["node"], hello["generation"], hello["protocol"]) == ("a", 1, PROTOCOL)
     assert who_has(client) == {a.mac()}
     assert len(running.happened("took_over")) == 2
 

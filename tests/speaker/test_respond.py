@@ -21,7 +21,7 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 
 from speaker.reflex.l2 import arp, ndp
-from speaker.reflex.l2.respond import Drop, Heard, Outcome, Reply, Station, respond_arp, respond_ndp
+from speaker.reflex.l2.respond import Drop, Heard, Kind, Outcome, Reply, Station, respond_arp, respond_ndp
 
 MINE, OTHER_OF_MINE = "02:00:00:00:00:01", "02:00:00:00:00:02"
 ASKER, RIVAL = "02:00:00:00:00:09", "02:00:00:00:00:0a"
@@ -151,7 +151,7 @@ def test_options_may_come_in_any_order() -> None:
         (solicit(target=ELSEWHERE6), Drop.NOT_MATCH_INTERFACE),
         (solicit(sender=OTHER_OF_MINE), Drop.OWN),
         (advertise(UNKNOWN6), Drop.MESSAGE_TYPE),
-        (advertise(to=MINE), Drop.MESSAGE_TYPE),
+        (advertise(to=RIVAL), Drop.MESSAGE_TYPE),
         (advertise(sender=OTHER_OF_MINE), Drop.OWN),
         (Ether(dst=MINE, type=0x86DD) / b"short", Drop.MALFORMED),
     ],
@@ -189,9 +189,35 @@ def test_who_tries_to_take_our_address_is_told_that_it_is_taken() -> None:
 @pytest.mark.parametrize("claimed", [VIP4, ELSEWHERE4])
 def test_a_reply_to_us_from_one_of_our_addresses_is_a_claim(claimed: str) -> None:
     packet = request("192.0.2.50", op=2, to=MINE, ip=claimed, sender=RIVAL)
-    assert respond_arp(bytes(packet), station()) == Heard(octets(claimed), octets(RIVAL), None)
+    assert respond_arp(bytes(packet), station()) == Heard(octets(claimed), octets(RIVAL), None, Kind.ANSWERED)
     own = request("192.0.2.50", op=2, to=MINE, ip=claimed, sender=OTHER_OF_MINE)
     assert respond_arp(bytes(own), station()) is Drop.OWN
+
+
+@pytest.mark.parametrize("target", [VIP6, ELSEWHERE6])
+def test_an_advertisement_to_us_alone_is_an_answer(target: str) -> None:
+    heard = Heard(octets(target), octets(RIVAL), None, Kind.ANSWERED)
+    assert respond_ndp(bytes(advertise(target, to=MINE)), station()) == heard
+
+
+def test_who_asks_for_what_we_are_asking_for_is_heard() -> None:
+    """RFC 5227 section 2.1.1 and RFC 4862 section 5.4.3."""
+    asking = station()
+    asking.probed = frozenset({octets(UNKNOWN4), octets(UNKNOWN6)})
+    arp_probe = request(UNKNOWN4, ip="0.0.0.0", sender=RIVAL)
+    assert respond_arp(bytes(arp_probe), asking) == Heard(octets(UNKNOWN4), octets(RIVAL), None, Kind.PROBED)
+    ndp_probe = solicit(
+        UNKNOWN6,
+        source="::",
+        option=False,
+        destination="ff02::1:ff01:3",
+        to="33:33:ff:01:00:03",
+        sender=RIVAL,
+    )
+    assert respond_ndp(bytes(ndp_probe), asking) == Heard(octets(UNKNOWN6), octets(RIVAL), None, Kind.PROBED)
+    own = request(UNKNOWN4, ip="0.0.0.0", sender=OTHER_OF_MINE)
+    assert respond_arp(bytes(own), asking) is Drop.OWN
+    assert respond_arp(bytes(request(UNKNOWN4)), asking) is Drop.ANNOUNCE_IP, "a host that wants to reach it"
 
 
 HANDLERS: list[Callable[[bytes, Station], Outcome]] = [respond_arp, respond_ndp]

@@ -66,6 +66,11 @@ def reply(middle: bytes, requester_mac: bytes, requester_ip: bytes) -> bytes:
     return requester_mac + middle + requester_mac + requester_ip + _PADDING
 
 
+def probe(mac: bytes, address: bytes) -> bytes:
+    """Asks who has `address` without claiming it or anything else (RFC 5227 section 2.1.1)."""
+    return encode(Arp(BROADCAST, mac, ETHERNET_IPV4, Operation.REQUEST, mac, bytes(4), bytes(6), address))
+
+
 def gratuitous(mac: bytes, address: bytes) -> tuple[bytes, bytes]:
     """Request and reply that tell everybody where `address` is.
 

@@ -87,6 +87,7 @@ class L2:
         self._ports: dict[int, _Port] = {}
         self._answered: dict[bytes, Interfaces] = {}
         self._watched: set[bytes] = set()
+        self._probed: dict[bytes, Interfaces] = {}
         self._own_macs: set[bytes] = set()
         self._schedule: Schedule[tuple[bytes, int]] = Schedule()
         self.counters: dict[bytes, Counters] = {}
@@ -119,22 +120,26 @@ class L2:
         wanted = set(addresses)
         self._watched.difference_update(self._watched - wanted)
         self._watched.update(wanted)
-        for address in [known for known in self.counters if known not in wanted | self._answered.keys()]:
+        for address in [
+            known for known in self.counters if known not in wanted and known not in self._answered
+        ]:
             del self.counters[address]
 
     def answer(self, address: bytes, interfaces: Interfaces, now: float) -> list[Effect]:
         """Answer for it, on links of these names or on all; announce it where that is new."""
         effects: list[Effect] = []
         self._answered[address] = interfaces
+        self._probed.pop(address, None)
         self.counters.setdefault(address, Counters())
         for port in self._ports.values():
             self._serve(port, address, interfaces, now, effects)
         return effects
 
     def silence(self, address: bytes) -> list[Effect]:
-        """Answer for it no more."""
+        """Answer for it no more, nor listen for who else asks."""
         effects: list[Effect] = []
         self._answered.pop(address, None)
+        self._probed.pop(address, None)
         for port in self._ports.values():
             self._unserve(port, address, effects)
         return effects
@@ -149,6 +154,43 @@ class L2:
         for index, port in self._ports.items():
             if (address in port.arp or address in port.ndp) and port.link.carrier:
                 self._schedule.start((address, index), now, ROUNDS if rounds is None else rounds)
+
+    # ------------------------------------------------------------------------------------- questions
+
+    def probe(self, address: bytes, interfaces: Interfaces) -> tuple[list[Effect], list[Send]]:
+        """Ask whether anybody has it, before we answer for it; others who ask the same are heard from now on.
+
+        Its group is joined first (RFC 4862 section 5.4.2).
+        """
+        self._probed[address] = interfaces
+        effects: list[Effect] = []
+        sends: list[Send] = []
+        for port in self._asking(address, interfaces):
+            mac = port.link.mac
+            if len(address) == _IPV4:
+                sends.append(Send(port.link, address, (arp.probe(mac, address),)))
+            else:
+                self._join(port, address, effects)
+                sends.append(Send(port.link, address, (ndp.probe(mac, address),)))
+        return effects, sends
+
+    def question(self, address: bytes, interfaces: Interfaces) -> list[Send]:
+        """Ask who has it, to be told by all that believe to; nobody's neighbour table is changed by it."""
+        sends: list[Send] = []
+        for port in self._asking(address, interfaces):
+            link = port.link
+            if len(address) == _IPV4:
+                sends.append(Send(link, address, (arp.probe(link.mac, address),)))
+            elif link.source:
+                sends.append(Send(link, address, (ndp.solicit(link.mac, link.source, address),)))
+        return sends
+
+    def _asking(self, address: bytes, interfaces: Interfaces) -> Iterable[_Port]:
+        for port in self._ports.values():
+            link = port.link
+            speaks = link.arp if len(address) == _IPV4 else link.ndp
+            if speaks and link.carrier and (interfaces is None or link.name in interfaces):
+                yield port
 
     # ------------------------------------------------------------------------------------ what is due
 
@@ -193,6 +235,7 @@ class L2:
         port.station.arp, port.station.ndp = port.arp, port.ndp
         port.station.answered, port.station.watched = self._answered.keys(), self._watched
         port.station.own_macs = self._own_macs
+        port.station.probed = self._probed.keys()
         return port
 
     def _serve(
@@ -212,21 +255,31 @@ class L2:
             if not link.ndp:
                 return
             port.ndp[address] = ndp.template(link.mac, address, ndp.SOLICITED)
-            group = ndp.solicited_node(address)
-            users = port.groups.setdefault(group, set())
-            if not users:
-                effects.append(JoinGroup(link.index, group))
-            users.add(address)
+            self._join(port, address, effects)
         if link.carrier:
             self._schedule.start((address, link.index), now)
 
     def _unserve(self, port: _Port, address: bytes, effects: list[Effect]) -> None:
         self._schedule.stop((address, port.link.index))
         port.arp.pop(address, None)
-        if port.ndp.pop(address, None) is None:
-            return
+        port.ndp.pop(address, None)
+        if len(address) != _IPV4:
+            self._leave(port, address, effects)
+
+    @staticmethod
+    def _join(port: _Port, address: bytes, effects: list[Effect]) -> None:
         group = ndp.solicited_node(address)
-        users = port.groups[group]
+        users = port.groups.setdefault(group, set())
+        if not users:
+            effects.append(JoinGroup(port.link.index, group))
+        users.add(address)
+
+    @staticmethod
+    def _leave(port: _Port, address: bytes, effects: list[Effect]) -> None:
+        group = ndp.solicited_node(address)
+        users = port.groups.get(group)
+        if users is None or address not in users:
+            return
         users.discard(address)
         if not users:
             del port.groups[group]

@@ -17,7 +17,7 @@ from speaker.reflex.l2.carrier import Carrier
 from speaker.reflex.l2.core import L2, Close, Effect, Interfaces, JoinGroup, LeaveGroup, Open, Send
 from speaker.reflex.l2.ethernet import MAX_FRAME
 from speaker.reflex.l2.links import Excluded, Follower, Link, Table
-from speaker.reflex.l2.respond import Heard, Outcome, Reply, Station, respond_arp, respond_ndp
+from speaker.reflex.l2.respond import Heard, Kind, Outcome, Reply, Station, respond_arp, respond_ndp
 from speaker.reflex.l2.wire import Full, Wire
 
 log = logs.get(__name__)
@@ -33,8 +33,8 @@ _ERROR_PAUSE: Final = 0.1
 _REOPEN_PAUSE: Final = 1.0
 _NETLINK_OCTETS: Final = 65536
 
-OnHeard = Callable[[bytes, bytes], None]
-"""Somebody else announced this address, from this hardware address."""
+OnHeard = Callable[[bytes, bytes, Kind], None]
+"""Somebody else has to do with this address, from this hardware address."""
 
 OnLinks = Callable[[], None]
 """Which links there are, or whether they have a carrier, may have changed."""
@@ -49,6 +49,8 @@ class Driver:
     def __init__(self, excluded: Excluded, *, heard: OnHeard, on_link: OnLink, on_links: OnLinks) -> None:
         self.core = L2()
         self.carrier = Carrier()
+        self.counted = 0
+        """Grows whenever a counter does."""
         self._heard = heard
         self._on_link, self._on_links = on_link, on_links
         self._table = Table(excluded)
@@ -78,6 +80,25 @@ class Driver:
         self.core.announce(address, rounds, trio.current_time())
         self._wake_clock.set()
 
+    def probe(self, address: bytes, interfaces: Interfaces) -> None:
+        """Ask whether anybody has it; `heard` tells who does, or asks the same."""
+        effects, sends = self.core.probe(address, interfaces)
+        self._apply(effects)
+        self._send_once(sends)  # one that is lost is followed by another
+
+    def question(self, address: bytes, interfaces: Interfaces) -> bool:
+        """Ask who has it; `heard` tells who answers.  False when nobody could be asked."""
+        return self._send_once(self.core.question(address, interfaces))
+
+    def _send_once(self, sends: Iterable[Send]) -> bool:
+        sent = False
+        for send in sends:
+            wire = self._wires.get(send.link.index)
+            if wire is not None and wire.link == send.link:
+                for frame in send.frames:
+                    sent = self._reply(wire, frame) or sent
+        return sent
+
     def flush(self) -> int:
         """Send what is due, at most `MAX_SENDS` announcements, right now: a take-over waits for no task's
         turn.
@@ -97,6 +118,7 @@ class Driver:
                         wire.send(frame)
                         if counters is not None:
                             counters.gratuitous_sent += 1
+                            self.counted += 1
                 except Full:
                     break
                 except OSError as problem:  # down or gone; netlink will tell, the next round may be heard
@@ -220,12 +242,13 @@ class Driver:
             if isinstance(outcome, Reply):
                 counter = counters[outcome.address]
                 counter.requests_received += 1
+                self.counted += 1
                 if self._reply(wire, outcome.frame):
                     counter.responses_sent += 1
             elif isinstance(outcome, Heard):
                 if outcome.reply is not None:
                     self._reply(wire, outcome.reply)
-                self._heard(outcome.address, outcome.mac)
+                self._heard(outcome.address, outcome.mac, outcome.kind)
         return True
 
     @staticmethod

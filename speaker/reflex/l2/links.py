@@ -32,6 +32,8 @@ class Link:
     """It has an IPv6 link-local address."""
     carrier: bool
     """False: nobody would hear an announcement now."""
+    source: bytes = b""
+    """An IPv6 link-local address of it, if it has one."""
 
 
 class Excluded:
@@ -105,16 +107,17 @@ class Table:
         if seen.hardware != _ARPHRD_ETHER or len(seen.mac) != 6 or not any(seen.mac):
             return None
         does_arp = bool(seen.flags & _IFF_BROADCAST)
-        does_ndp = self._has_link_local(seen.index)
-        if not does_arp and not does_ndp:
+        source = self._link_local(seen.index)
+        if not does_arp and not source:
             return None
         carrier = bool(seen.flags & _IFF_LOWER_UP)
-        return Link(seen.index, seen.name, seen.mac, does_arp, does_ndp, carrier)
+        return Link(seen.index, seen.name, seen.mac, does_arp, bool(source), carrier, source)
 
-    def _has_link_local(self, index: int) -> bool:
-        """A usable one: duplicate address detection is over, and found none (RFC 4862)."""
+    def _link_local(self, index: int) -> bytes:
+        """A usable one: duplicate address detection is over, and found none (RFC 4862); or empty."""
         addresses = self._link_locals.get(index, {})
-        return any(not flags & (_IFA_F_TENTATIVE | _IFA_F_DADFAILED) for flags in addresses.values())
+        unusable = _IFA_F_TENTATIVE | _IFA_F_DADFAILED
+        return min((address for address, flags in addresses.items() if not flags & unusable), default=b"")
 
 
 class Follower:

@@ -162,6 +162,29 @@ def unsolicited(mac: bytes, target: bytes) -> bytes:
     return advertise(template(mac, target, OVERRIDE), multicast_mac(ALL_NODES), ALL_NODES)
 
 
+def probe(mac: bytes, target: bytes) -> bytes:
+    """Asks who has `target`, from nobody, as duplicate address detection does (RFC 4862 section 5.4.2).  The
+    one who has it tells everybody."""
+    return _solicit(mac, target, _UNSPECIFIED, b"")
+
+
+def solicit(mac: bytes, source: bytes, target: bytes) -> bytes:
+    """Asks who has `target`, to be told to `source` (RFC 4861 section 4.3)."""
+    return _solicit(mac, target, source, bytes((_SOURCE_LINK_LAYER, 1)) + mac)
+
+
+def _solicit(mac: bytes, target: bytes, source: bytes, options: bytes) -> bytes:
+    group = solicited_node(target)
+    after = bytes(4) + target + options
+    kind = bytes((NEIGHBOUR_SOLICITATION, 0))
+    length = len(kind) + 2 + len(after)
+    checksum = _checksum(_pseudo_header_sum(source, group, length) + _sum(kind) + _sum(after))
+    head = struct.pack("!HIHBB", _ETHERTYPE, 6 << 28, length, ICMPV6, _HOP_LIMIT)
+    return b"".join(
+        (multicast_mac(group), mac, head, source, group, kind, checksum.to_bytes(2, "big"), after)
+    )
+
+
 def solicited_node(target: bytes) -> bytes:
     """Group in which the owner of `target` listens (RFC 4291 section 2.7.1)."""
     return _SOLICITED_NODE + target[13:]

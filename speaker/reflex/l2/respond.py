@@ -35,13 +35,22 @@ class Reply(NamedTuple):
     frame: bytes
 
 
+class Kind(Enum):
+    """What another station did with a watched address."""
+
+    ANNOUNCED = "told everybody that it has it: a gratuitous ARP or an unsolicited advertisement"
+    ANSWERED = "told us that it has it"
+    PROBED = "asked, as we are asking, whether anybody has it"
+
+
 class Heard(NamedTuple):
-    """Somebody else announced a watched address: a gratuitous ARP or an unsolicited advertisement."""
+    """Somebody else has to do with a watched address."""
 
     address: bytes
     mac: bytes
     reply: bytes | None
     """A gratuitous ARP request is a request too, and so answered while the address is ours."""
+    kind: Kind = Kind.ANNOUNCED
 
 
 Outcome: TypeAlias = Reply | Heard | Drop
@@ -60,6 +69,8 @@ class Station:
     """Addresses we answer for on any interface."""
     watched: AbstractSet[bytes] = frozenset()
     """Addresses whose announcements by others matter."""
+    probed: AbstractSet[bytes] = frozenset()
+    """Addresses we are asking for before we answer for them."""
     own_macs: AbstractSet[bytes] = frozenset()
     """Of every interface here; two may be on the same wire."""
 
@@ -81,9 +92,15 @@ def respond_arp(frame: bytes, station: Station) -> Outcome:
     if asked.operation == arp.Operation.REPLY and asked.sender_ip in station.watched:
         # told to us alone, yet a claim all the same (RFC 5227 section 2.4)
         claimed = asked.sender_mac not in station.own_macs
-        return Heard(asked.sender_ip, asked.sender_mac, None) if claimed else Drop.OWN
+        return Heard(asked.sender_ip, asked.sender_mac, None, Kind.ANSWERED) if claimed else Drop.OWN
     answer = _arp_answer(asked, station)
-    return Reply(address, answer) if isinstance(answer, bytes) else answer
+    if isinstance(answer, bytes):
+        return Reply(address, answer)
+    if address in station.probed and asked.operation == arp.Operation.REQUEST and not any(asked.sender_ip):
+        # RFC 5227 section 2.1.1: two that probe for the same address at the same time
+        own = asked.sender_mac in station.own_macs
+        return Drop.OWN if own else Heard(address, asked.sender_mac, None, Kind.PROBED)
+    return answer
 
 
 def _arp_answer(asked: arp.Arp, station: Station) -> bytes | Drop:
@@ -106,10 +123,11 @@ def respond_ndp(frame: bytes, station: Station) -> Outcome:
         return Drop.OWN
     to_group = is_group(asked.ether_destination)
     if isinstance(asked, ndp.Advertisement):
-        if not to_group or asked.target not in station.watched:
+        if asked.target not in station.watched or not (to_group or asked.ether_destination == station.mac):
             return Drop.MESSAGE_TYPE
         mac = asked.target_link_layer or asked.ether_source
-        return Drop.OWN if mac in station.own_macs else Heard(asked.target, mac, None)
+        kind = Kind.ANNOUNCED if to_group else Kind.ANSWERED
+        return Drop.OWN if mac in station.own_macs else Heard(asked.target, mac, None, kind)
     if not to_group and asked.ether_destination != station.mac:
         return Drop.ETHERNET_DESTINATION
     where = asked.source_link_layer
@@ -120,6 +138,8 @@ def respond_ndp(frame: bytes, station: Station) -> Outcome:
             # somebody is about to give our address to itself (RFC 4862 section 5.4.4): told to all, unasked,
             # for who asks has no address yet (RFC 4861 section 7.2.4)
             return Reply(asked.target, ndp.unsolicited(station.mac, asked.target))
+        if not any(asked.source) and asked.target in station.probed:  # RFC 4862 section 5.4.3
+            return Heard(asked.target, asked.ether_source, None, Kind.PROBED)
         return Drop.NO_SOURCE_LL
     made = station.ndp.get(asked.target)
     if made is None:
