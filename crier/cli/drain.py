@@ -1,0 +1,151 @@
+"""`crier drain NODE`: take every address off a node, each seen to arrive elsewhere before the next goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from crier.cli import _common as common
+from crier.cli import _handover as handover
+from crier.cli._common import Exit, Session
+from crier.cli._handover import Group, Mark, Moved, Stuck
+from crier.cli.simulate import WISH, Simulation, check_node, simulate
+from crier.cli.status import look
+from crier.inspect.gather import Picture
+from crier.kube.model.node import ALL_ADDRESSES, EXCLUDE_LABEL
+
+SUMMARY = "take every address off a node, one by one and verified"
+EPILOG: Final = f"""\
+When all have left, the node gets the label {EXCLUDE_LABEL},
+which MetalLB's speakers understand, too.  Run again after an interruption, it goes on where it was.
+`crier undrain NODE` reverses it.  Pods are left alone: that is `kubectl drain`'s business.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    node: str
+    complete: bool
+    moved: tuple[Moved, ...]
+    stuck: tuple[Stuck, ...]
+    """What stays on the node, and why."""
+
+
+def main(argv: list[str]) -> int:
+    flags = common.parser("drain", SUMMARY, epilog=EPILOG)
+    handover.add_flags(flags)
+    flags.add_argument(
+        "--force", action="store_true", help="also take off what nobody else can answer for; it is lost then"
+    )
+    options = flags.parse_args(argv)
+    return common.run(options, flags.prog, work)
+
+
+async def work(session: Session) -> Exit:
+    node: str = session.options.node
+    picture = await look(session, WISH)
+    check_node(picture, node)
+    if not any(each.says for each in picture.speakers) and not session.options.force:
+        silence = next((each.silence for each in picture.speakers), "there is no speaker's pod")
+        raise common.Complaint(Exit.PARTIAL, f"no speaker could be asked, so no move verified: {silence}")
+    found = await drain(session, picture, node)
+    if session.options.json:
+        session.show("Drain", found)
+    elif found.complete:
+        session.say(f"{node} is drained: {len(found.moved)} moved.  `crier undrain {node}` brings it back.")
+    else:
+        session.say(
+            f"{node} is not drained: {len(found.stuck)} could not move (see above; --force loses them)."
+        )
+    return Exit.OK if found.complete else Exit.WRONG
+
+
+async def drain(session: Session, picture: Picture, node: str) -> Drained:
+    """Raises ApiError, Complaint."""
+    plan = simulate(picture, "drain", node)
+    before = await handover.see(session, picture.speakers, picture.vips)
+    moved: list[Moved] = []
+    stuck: list[Stuck] = []
+    for group in handover.groups(picture):
+        if not _concerns(group, node, plan, before):
+            continue
+        if why := _hindrance(group, plan):
+            if not session.options.force:
+                session.say(f"{', '.join(group.addresses)} stays: {why}")
+                stuck.append(Stuck(group.addresses, group.services, why))
+                continue
+            session.say(f"{', '.join(group.addresses)} is lost: {why}")
+            await handover.set_mark(session, node, lambda mark, group=group: _adding(mark, group))  # type: ignore[misc]
+            continue
+        outcome = await _move(session, picture, node, group)
+        if isinstance(outcome, Moved):
+            moved.append(outcome)
+        else:
+            stuck.append(outcome)
+            if not session.options.force:
+                break  # what did not work once is not tried on the others
+    complete = not stuck or bool(session.options.force)
+    if complete:
+        await handover.set_mark(session, node, _everything)
+    return Drained(node, complete, tuple(moved), tuple(stuck))
+
+
+async def _move(session: Session, picture: Picture, node: str, group: Group) -> Moved | Stuck:
+    what = f"{', '.join(group.addresses)} ({', '.join(group.services)})"
+    await handover.set_mark(session, node, lambda mark: _adding(mark, group))
+    if not _in_layer2(group, simulate(picture, "drain", node)):
+        session.say(f"{what}: routers are told to prefer the others")
+        return Moved(group.addresses, group.services, node, "", 0.0)
+    after, seconds, why = await handover.wait_for(
+        session, picture.speakers, group, lambda name: name != node, patience=session.options.move_timeout
+    )
+    if after:
+        session.say(f"{what}: {node} -> {after} in {seconds:.1f} s")
+        return Moved(group.addresses, group.services, node, after, round(seconds, 2))
+    if session.options.force:
+        session.say(f"{what}: not verified: {why}")
+        return Stuck(group.addresses, group.services, why)
+    # better where it was than nowhere
+    await handover.set_mark(session, node, lambda mark: _removing(mark, group))
+    session.say(f"{what}: put back, because within {session.options.move_timeout:g} s {why}")
+    return Stuck(group.addresses, group.services, why)
+
+
+def _concerns(group: Group, node: str, plan: Simulation, before: handover.Sight) -> bool:
+    """The node answers for it, or should, or tells routers of it."""
+    for address in group.addresses:
+        if node in before.answering.get(address, ()) or node in before.owners.get(address, ()):
+            return True
+    return any(
+        node == shift.before or node in shift.bgp_before
+        for shift in plan.shifts
+        if shift.service in group.services
+    )
+
+
+def _hindrance(group: Group, plan: Simulation) -> str:
+    """Why it cannot be moved; "" when it can."""
+    reasons = [
+        f"{shift.service}: {shift.why or 'no other node tells routers of it'}"
+        for shift in plan.shifts
+        if shift.service in group.services and shift.outcome == "lost"
+    ]
+    return "; ".join(reasons)
+
+
+def _in_layer2(group: Group, plan: Simulation) -> bool:
+    return any(shift.after or shift.before for shift in plan.shifts if shift.service in group.services)
+
+
+def _adding(mark: Mark, group: Group) -> Mark:
+    if handover.everything(mark):
+        return mark
+    return replace(mark, drained=mark.drained | frozenset(group.addresses))
+
+
+def _removing(mark: Mark, group: Group) -> Mark:
+    return replace(mark, drained=mark.drained - frozenset(group.addresses))
+
+
+def _everything(mark: Mark) -> Mark:
+    return Mark(frozenset({ALL_ADDRESSES}), handover.OURS if mark.label is None else mark.label)
