@@ -28,6 +28,7 @@ from crier.lab.kube import Programs as KubePrograms
 from crier.lab.kube.plane import Plane, proxy_command, start_plane
 from crier.lab.kubelet import CONTROLLER_POD, SECRET, SYSTEM, Kubelet, speaker_pod
 from crier.lab.lan import Host, Lan
+from crier.lab.pods import Launch, Place, Workloads
 from crier.lab.process import LabProcess, Processes, entry_point
 from crier.lab.rest import Rest
 from crier.lab.runs import Run
@@ -64,6 +65,8 @@ class Settings:
     """A real API server; None is the embedded one."""
     kube_proxy: bool = False
     """A real kube-proxy on every node, which needs a real API server; else the lab's own data path."""
+    workloads: Workloads | None = None
+    """Run controller and speakers as these manifests say, from an unpacked image; needs a real API server."""
 
 
 class Cluster:
@@ -160,6 +163,10 @@ class Cluster:
     async def _start_controller(self) -> None:
         host = self.lan.control_plane
         await trio.to_thread.run_sync(self.kubelet.run_pod, CONTROLLER_POD, "controller", host)
+        if self.settings.workloads is not None:
+            launch = await trio.to_thread.run_sync(self._launch, "controller", CONTROLLER_POD, host)
+            self._start_container("controller", launch, host)
+            return
         self.processes.start(
             "controller",
             self.programs.controller,
@@ -182,8 +189,38 @@ class Cluster:
         await trio.to_thread.run_sync(self.kubelet.mount_secret, name)
         self.start_speaker(name)
 
+    def _launch(self, component: str, pod: str, host: Host) -> Launch:
+        """How the manifests and the image say that it is started.  Blocks."""
+        assert self.settings.workloads is not None
+        if self._plane is None:
+            raise LabError("pods as manifests describe them need a real API server")
+        kube, directory = self._plane.kube, self.run.directory / "pods" / pod
+        account = directory / "account"
+        account.mkdir(parents=True, exist_ok=True)
+        (account / "token").write_text(kube.token(SYSTEM, component), encoding="utf-8")
+        (account / "ca.crt").write_bytes(kube.keys.authority.read_bytes())
+        (account / "namespace").write_text(SYSTEM, encoding="utf-8")
+        place = Place(
+            pod=pod,
+            namespace=SYSTEM,
+            node=host.name,
+            address=str(host.ipv4),
+            account=account,
+            api=(str(self.lan.control_plane.ipv4), API_PORT),
+            secrets={SECRET: self.kubelet.secret_directory(host.name)} if component == "speaker" else {},
+        )
+        return self.settings.workloads.launch(component, place, directory)
+
+    def _start_container(self, name: str, launch: Launch, host: Host) -> LabProcess:
+        return self.processes.start(
+            name, launch.command, namespace=host.netns, environment=launch.environment
+        )
+
     def start_speaker(self, name: str) -> LabProcess:
         host = self.lan.nodes[name]
+        if self.settings.workloads is not None:
+            launch = self._launch("speaker", speaker_pod(name), host)
+            return self._start_container(f"speaker-{name}", launch, host)
         environment = {
             "KUBECONFIG": self._kubeconfig_of("speaker"),
             "METALLB_NODE_NAME": name,

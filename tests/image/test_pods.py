@@ -1,0 +1,81 @@
+"""Controller and speakers run from the image's file system exactly as the rendered manifests say."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crier.lab.cluster import Settings
+from crier.lab.kube import Programs
+from crier.lab.pods import Workloads
+from crier.lab.process import LabProcess, descendants
+from crier.lab.services import CATALOGUE
+from tests.manifests.render import kustomize
+from tests.migration.stage import Stage, open_stage
+
+pytestmark = pytest.mark.e2e
+
+NET_RAW, SYS_NICE = 1 << 13, 1 << 23
+
+
+def confinement(process: LabProcess) -> dict[str, str]:
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    status = {line.partition(":")[0]: line.partition(":")[2].strip() for line in lines}
+    root = next(
+        line.split()
+        for line in Path(f"/proc/{process.pid}/mountinfo").read_text().splitlines()
+        if line.split()[4] == "/"
+    )
+    return {**status, "root": root[5], "file system": root[root.index("-") + 1]}
+
+
+def check_speaker(process: LabProcess) -> None:
+    found = confinement(process)
+    assert found["Uid"].split() == ["0"] * 4
+    assert int(found["CapBnd"], 16) == int(found["CapEff"], 16) == NET_RAW | SYS_NICE
+    assert found["NoNewPrivs"] == "1"
+    assert "ro" in found["root"].split(",")
+    assert found["file system"] == "overlay"
+
+
+def check_controller(process: LabProcess) -> None:
+    found = confinement(process)
+    assert found["Uid"].split() == found["Gid"].split() == ["65534"] * 4
+    assert int(found["CapBnd"], 16) == int(found["CapEff"], 16) == 0
+    assert found["NoNewPrivs"] == "1"
+    assert "ro" in found["root"].split(",")
+
+
+async def hand_over(stage: Stage, owners: dict[str, str], grace: float) -> None:
+    """The kubelet's SIGTERM: within the grace period it is gone and somebody else has all it had."""
+    leaver = next(iter(owners.values()))
+    process = stage.cluster.speaker(leaver)
+    process.expected = True
+    process.send(signal.SIGTERM)
+    assert await process.wait(grace) == 0
+    assert descendants(process.pid) == []
+    rest = frozenset(stage.cluster.lan.nodes) - {leaver}
+    assert set((await stage.owners(rest)).values()) <= rest
+
+
+async def test_base_runs_as_it_is_written(image: Path, kube_programs: Programs) -> None:
+    workloads = Workloads(kustomize("base"), image)
+    services = (CATALOGUE["web"], CATALOGUE["web6"])
+    settings = Settings(2, services, kube=kube_programs, workloads=workloads)
+    async with open_stage(settings) as stage:
+        owners = await stage.owners()
+        assert len(owners) == 2
+        check_controller(stage.cluster.processes.all["controller"])
+        for node in stage.cluster.lan.nodes:
+            check_speaker(stage.cluster.speaker(node))
+            status: dict[str, Any] = await stage.cluster.status(node) or {}
+            assert sorted(member["name"] for member in status["members"]) == ["node-1", "node-2"]
+        grace = workloads.template("speaker")["terminationGracePeriodSeconds"]
+        since = time.monotonic()
+        await hand_over(stage, owners, grace)
+        for address, record in (await stage.records(since)).items():
+            assert record.asks.recovered, address
