@@ -20,6 +20,7 @@ import trio
 
 from crier.kube.client import Api
 from crier.kube.events import Recorder
+from crier.kube.model.states import Condition
 from crier.kube.transport import NoCluster
 from crier.kube.watch import backoff
 from crier.ops import http, logs, scrape
@@ -28,18 +29,25 @@ from crier.ops.lifecycle import stop_on_signal
 from crier.ops.metrics import CONTENT_TYPE
 from crier.ops.scrape import BadTls, Tls
 from speaker import settings as speaker_settings
-from speaker.orders import BadOrder, Happened, Hello, Orders, Seeds
-from speaker.planner import documents, events, host
+from speaker.orders import BadOrder, Bfd, BfdPeer, Happened, Hello, Orders, Seeds, Vip
+from speaker.planner import bgpmetrics, configstate, documents, events, host
 from speaker.planner.configuration import Keeper
 from speaker.planner.link import Link, ReflexGone, fit
 from speaker.planner.metrics import Metrics
 from speaker.planner.plan import Plan, Planner, Rules
 from speaker.planner.reflex import Reflex
 from speaker.planner.report import Assigned, NoInterface, Reporter, Withdrawn
+from speaker.planner.routed import Routed
 from speaker.planner.sources import Sources
-from speaker.planner.status import ConfigurationStateWriter, L2StatusWriter, find_owner
+from speaker.planner.status import (
+    BGP_STATUSES,
+    L2_STATUSES,
+    ConfigurationStateWriter,
+    ServiceStatusWriter,
+    find_owner,
+)
 from speaker.planner.wake import Wakeup
-from speaker.settings import Settings
+from speaker.settings import BgpType, Settings
 
 log = logs.get(__name__)
 
@@ -63,20 +71,31 @@ class Program:
         self._plan_due = Wakeup()
         self._report_due = Wakeup()
         self._statuses_due = Wakeup()
+        self._bgp_statuses_due = Wakeup()
         self._state_due = Wakeup()
         self.sources = Sources(
             settings,
             changed=self._changed,
             pods_changed=self._send_seeds,
             statuses_changed=self._statuses_due.set,
+            bgp_statuses_changed=self._bgp_statuses_due.set,
             state_changed=self._state_due.set,
         )
         self.reflex = Reflex(hello)
-        self.metrics = Metrics(hello.node, self.reflex)
+        self._recorder = Recorder(api, events.COMPONENT, host=hello.node)
+        self.routed = Routed(
+            settings, hello, self.sources, record=self._record, sessions_changed=self._sessions_changed
+        )
+        native = settings.bgp_type is BgpType.NATIVE
+        self.metrics = Metrics(
+            hello.node,
+            self.reflex,
+            announced=self._announced,
+            more=bgpmetrics.families(lambda: self.routed.sessions, native=native),
+        )
         self._keeper = Keeper()
         self._planner = Planner(hello.node, Rules(settings.lb_class, settings.ignore_exclude_lb))
         self._reporter = Reporter(hello.node, membership=hello.membership)
-        self._recorder = Recorder(api, events.COMPONENT, host=hello.node)
         self._quarrels = events.Quarrels()
         self.plan = Plan()
         self.orders: Orders | None = None
@@ -86,10 +105,29 @@ class Program:
         """The reflex has acted upon our orders, so what we know of announcements is true."""
         self._seeds: tuple[str, ...] = ()
 
-        me = (api, settings, self.sources)
-        failed = self._count_failure
-        self._statuses = L2StatusWriter(*me, self._statuses_due, self._wanted_statuses, failed)
-        self._state = ConfigurationStateWriter(*me, self._state_due, lambda: self._keeper.condition, failed)
+        failed, sources = self._count_failure, self.sources
+        self._condition: Condition | None = None
+        self._statuses = ServiceStatusWriter(
+            api,
+            settings,
+            self._statuses_due,
+            L2_STATUSES,
+            sources.statuses,
+            self._wanted_statuses,
+            failed,
+        )
+        self._bgp_statuses = ServiceStatusWriter(
+            api,
+            settings,
+            self._bgp_statuses_due,
+            BGP_STATUSES,
+            sources.bgp_statuses,
+            self.routed.wanted_statuses,
+            failed,
+        )
+        self._state = ConfigurationStateWriter(
+            api, settings, self._state_due, sources.states, lambda: self._condition, failed
+        )
 
     async def run(self) -> None:
         """Raises ReflexGone when there is no more reflex to plan for, BadOrder when it is not understood."""
@@ -100,9 +138,14 @@ class Program:
             nursery.start_soon(self._recorder.run)
             nursery.start_soon(self._keep_statuses)
             nursery.start_soon(self._keep_reporting)
+            nursery.start_soon(self.routed.run)
             await nursery.start(self.sources.keep, self._api)
             nursery.start_soon(self._keep_planning)
             nursery.start_soon(self._keep_scraped)  # last: making a certificate takes a while
+
+    async def leave(self) -> None:
+        """The pod ends, and its node with it for all we know: the routers hear so in good order."""
+        await self.routed.close()
 
     # ------------------------------------------------------------------------------- the reflex
 
@@ -114,6 +157,9 @@ class Program:
                     self._happened(message)
                 case Hello():
                     raise BadOrder("a second Hello")
+                case Bfd():
+                    self.reflex.note(message)
+                    self.routed.note_bfd(message)
                 case _:
                     self.reflex.note(message)
                     self._report_due.set()
@@ -122,6 +168,7 @@ class Program:
         self.metrics.happened.add(what.what)
         if what.what == "conflict":
             self.metrics.conflict(what.subject, what.mac)
+        self._found(what)
         log.debug("happened", what=what.what, subject=what.subject, why=what.why, at=what.at)
         if what.what == "conflict" and self._quarrels.lasts(what.subject, trio.current_time()):
             for key in sorted(
@@ -129,6 +176,16 @@ class Program:
             ):
                 if (service := self.sources.services.objects.get(key)) is not None:
                     self._record(events.conflict(service, what.subject, what.why))
+
+    def _found(self, what: Happened) -> None:
+        """Everybody asks the wire, and one is enough to tell: the owner, and who would be it without it."""
+        for vip in self.plan.vips:
+            if vip.address != what.subject or not self.reflex.is_to_tell(vip):
+                continue
+            for service in filter(None, map(self.sources.services.objects.get, vip.services)):
+                event = events.found(service, what.what, what.subject, self._me, what.why)
+                if event is not None:
+                    self._record(event)
 
     def _record(self, event: events.Event) -> None:
         self._recorder.record(event.about, event.type, event.reason, event.message)
@@ -150,32 +207,57 @@ class Program:
         while True:
             await self._plan_due.wait()
             await trio.sleep(COALESCE)
+            self._consider()
+            # the routers first: theirs is the shorter plan, and it is on its way while the other is made
+            self.routed.replan(self.sources.view(self._keeper.in_force))
+            await trio.lowlevel.checkpoint()
             self._replan()
 
-    def _replan(self) -> None:
+    def _consider(self) -> None:
+        """Take in the newest configuration."""
         sources = self.sources
         services = sources.services.objects
         announced = (key for key, verdict in self.plan.verdicts.items() if verdict.candidates)
-        before = self._keeper.condition
         self._keeper.consider(
             sources.pools.objects.values(),
             sources.advertisements.objects.values(),
             sources.configuration_errors(),
             [services[key] for key in announced if key in services],
         )
-        if self._keeper.condition != before:
-            self._tell_condition()
-        self.plan = self._planner.plan(sources.view(self._keeper.in_force))
+        self.routed.consider(sources.view(self._keeper.in_force))
+        assert self._keeper.condition is not None
+        condition = configstate.joined(self._keeper.condition, self.routed.problems)
+        if condition != self._condition:
+            self._condition = condition
+            self._tell_condition(condition)
+
+    def _replan(self) -> None:
+        self.plan = self._planner.plan(self.sources.view(self._keeper.in_force))
         self.metrics.plans.add()
-        # without any usable configuration the orders of the planner before us are the best there are
-        if self._keeper.in_force is not None and (self.orders is None or self.plan.vips != self.orders.vips):
-            self._give_orders()
+        self._bgp_statuses_due.set()
+        self._order()
         self._report_due.set()
 
-    def _give_orders(self) -> None:
+    def _order(self) -> None:
+        # without any usable configuration the orders of the planner before us are the best there are
+        if self._keeper.in_force is None:
+            return
+        # nor are BFD sessions ended by a planner that does not know yet whom they are for
+        if not self.routed.planned and self.reflex.bfd is not None and self.reflex.bfd.peers:
+            return
+        vips, bfd, now = self.plan.vips, self.routed.bfd_orders, self.orders
+        if now is None or vips != now.vips or bfd != now.bfd:
+            self._give_orders(vips, bfd)
+
+    def _sessions_changed(self) -> None:
+        """An unnumbered peer's address is known once its session is up, and BFD can begin."""
+        if self.orders is not None and self.routed.bfd_orders != self.orders.bfd:
+            self._order()
+
+    def _give_orders(self, vips: tuple[Vip, ...], bfd: tuple[BfdPeer, ...]) -> None:
         first = self.orders is None
         self._generation += 1
-        self.orders = Orders(self._generation, self.plan.vips)
+        self.orders = Orders(self._generation, vips, bfd)
         sent = fit(self.orders)
         if sent is not self.orders:
             most = max((len(vip.candidates) for vip in sent.vips), default=0)
@@ -211,7 +293,6 @@ class Program:
                     log.warning("announceFailed", service=key, ip=address, why="no such interface here")
                     if (service := services.get(key)) is not None:
                         self._record(events.no_interface(service, address, self._me))
-        self.metrics.set_announced(self._reporter.announced.items())
         self._settled = (
             reflex.vips is not None
             and reflex.vips.generation == generation
@@ -221,25 +302,31 @@ class Program:
 
     async def _keep_statuses(self) -> None:
         owner = await find_owner(self._api, self._settings)
-        self._statuses.owner = self._state.owner = owner
+        writers = (self._statuses, self._bgp_statuses, self._state)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._statuses.run)
-            nursery.start_soon(self._state.run)
-            self._statuses_due.set()
-            self._state_due.set()
+            for writer in writers:
+                writer.owner = owner
+                nursery.start_soon(writer.run)
+            for due in (self._statuses_due, self._bgp_statuses_due, self._state_due):
+                due.set()
+
+    def _announced(self) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
+        return {
+            "layer2": {key: found.addresses for key, found in self._reporter.announced.items()},
+            "bgp": self.routed.announced,
+        }
 
     def _wanted_statuses(self) -> Mapping[str, tuple[str, ...]] | None:
         if not self._settled:
             return None
         return {key: found.interfaces for key, found in self._reporter.announced.items()}
 
-    def _tell_condition(self) -> None:
-        condition = self._keeper.condition
-        assert condition is not None
-        self.metrics.config_stale.set(to=float(self._keeper.stale))
+    def _tell_condition(self, condition: Condition) -> None:
+        stale = condition.status != "True"
+        self.metrics.config_stale.set(to=float(stale))
         if self._keeper.in_force is not None:
             self.metrics.config_loaded.set(to=1.0)
-        if self._keeper.stale:
+        if stale:
             self.metrics.update_errors.add()
             log.error("configuration_not_used", reason=condition.reason, why=condition.message)
         else:
@@ -307,8 +394,8 @@ class Program:
         return Response.json(await host.document(self._settings, members))
 
     def _why(self) -> dict[str, Any]:
-        condition = self._keeper.condition
-        return documents.why(self.reflex, self.plan, condition.message if condition else "not seen yet")
+        said = self._condition.message if self._condition else "not seen yet"
+        return documents.why(self.reflex, self.plan, said, self.routed.routes)
 
 
 @functools.cache
@@ -328,9 +415,18 @@ async def run(settings: Settings, fd: int) -> None:
     hello = await link.hello()
     if hello.node != settings.node_name:
         raise BadOrder(f"the reflex is {hello.node!r}, this planner was started for {settings.node_name!r}")
+    program = Program(settings, link, hello, Api.connect())
+    asked_to_stop = trio.Event()
     async with trio.open_nursery() as nursery:
-        await nursery.start(stop_on_signal, lambda _: nursery.cancel_scope.cancel(), (signal.SIGTERM,))
-        await Program(settings, link, hello, Api.connect()).run()
+
+        async def leave() -> None:
+            await asked_to_stop.wait()
+            await program.leave()
+            nursery.cancel_scope.cancel()
+
+        await nursery.start(stop_on_signal, lambda _: asked_to_stop.set(), (signal.SIGTERM,))
+        nursery.start_soon(leave)
+        await program.run()
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from speaker.planner.l2status import Owner
 CONDITION: Final = "configReconcilerValid"
 FIELD_MANAGER: Final = "configReconciler"
 RESULT_FIELD_MANAGER: Final = "configurationStateReconciler"
+_ERROR: Final = "configuration error: "
 MAX_MESSAGE: Final = 32768
 """Characters; the API server takes no more in a condition."""
 
@@ -35,9 +36,16 @@ def reconciled() -> Condition:
 
 def rejected(problems: str) -> Condition:
     """The configuration says something impossible; the last good one stays in force."""
-    return Condition(
-        CONDITION, "False", CONFIGURATION_ERROR, f"configuration error: {problems}"[:MAX_MESSAGE]
-    )
+    return Condition(CONDITION, "False", CONFIGURATION_ERROR, f"{_ERROR}{problems}"[:MAX_MESSAGE])
+
+
+def joined(condition: Condition, more: str) -> Condition:
+    """The same condition, and what else is wrong with the configuration ("" when nothing is)."""
+    if not more:
+        return condition
+    if condition.status == "True":
+        return rejected(more)
+    return rejected(f"{condition.message.removeprefix(_ERROR)}; {more}")
 
 
 def waiting(why: str) -> Condition:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Any
 
 from speaker.orders import VipState
 from speaker.planner.plan import Plan, why_not
 from speaker.planner.reflex import Reflex
+from speaker.planner.routers import SessionView
+from speaker.planner.routes import Routes
 
 
 def status(
@@ -19,6 +22,7 @@ def status(
     synced: bool,
     pids: tuple[int, int],
     uptime: float,
+    sessions: Iterable[SessionView] = (),
 ) -> dict[str, Any]:
     """`pids` are the reflex's and the planner's, `uptime` the planner's in seconds."""
     states = {state.address: state for state in (reflex.vips.vips if reflex.vips else ())}
@@ -57,7 +61,12 @@ def status(
             "planner_starts": reflex.hello.planner_starts,
         },
         "planner": {"pid": pids[1], "uptime": round(uptime, 3), "synced": synced},
+        "bgp": [_session(view) for view in sessions],
     }
+
+
+def _session(view: SessionView) -> dict[str, Any]:
+    return {each.name: getattr(view, each.name) for each in fields(view)} | {"counters": dict(view.counters)}
 
 
 def _state(states: Mapping[str, VipState], address: str) -> dict[str, Any]:
@@ -71,10 +80,12 @@ def _state(states: Mapping[str, VipState], address: str) -> dict[str, Any]:
         "responses_sent": state.responses_sent,
         "gratuitous_sent": state.gratuitous_sent,
         "claimed_by": state.claimed_by,
+        "answered_by": state.answered_by,
+        "amiss": state.amiss,
     }
 
 
-def why(reflex: Reflex, plan: Plan, configuration: str) -> dict[str, Any]:
+def why(reflex: Reflex, plan: Plan, configuration: str, routes: Routes) -> dict[str, Any]:
     """Why every service is where it is and not elsewhere; `configuration`: what is wrong with it, or ""."""
     node = reflex.hello.node
     return {
@@ -87,7 +98,18 @@ def why(reflex: Reflex, plan: Plan, configuration: str) -> dict[str, Any]:
                 "objection": verdict.objection.text if verdict.objection else None,
                 "nodes": {name: objection.text for name, objection in sorted(verdict.nodes.items())},
                 "here": objection.text if (objection := why_not(verdict, node)) else None,
+                "bgp": _routed(routes, key),
             }
             for key, verdict in sorted(plan.verdicts.items())
         },
+    }
+
+
+def _routed(routes: Routes, key: str) -> dict[str, Any]:
+    """Which peers this node tells of a service, or why none."""
+    verdict = routes.verdicts.get(key)
+    objection = verdict.objection if verdict is not None else None
+    return {
+        "peers": verdict.peers if verdict is not None else (),
+        "objection": objection.text if objection is not None else None,
     }

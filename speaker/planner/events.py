@@ -1,4 +1,7 @@
-"""What is told as Events on Services: MetalLB's reasons and texts, component `metallb-speaker`."""
+"""What is told as Events on Services, and on objects of the configuration.
+
+MetalLB's reasons and texts where it has any, and its component, `metallb-speaker`.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,10 @@ class Event:
     message: str
 
 
-def assigned(service: Service, node: str) -> Event:
+def assigned(service: Service, node: str, protocol: str = "layer2") -> Event:
     """MetalLB's tests find the leader by this event: the node's name is what stands between the first
-    quotes."""
-    message = f'announcing from node "{node}" with protocol "layer2"'
+    quotes.  `protocol`: `layer2` or `bgp`."""
+    message = f'announcing from node "{node}" with protocol "{protocol}"'
     return Event(_about(service), "Normal", "nodeAssigned", message)
 
 
@@ -38,10 +41,38 @@ def no_interface(service: Service, address: str, node: str) -> Event:
     return Event(_about(service), "Warning", "announceFailed", message)
 
 
+def refused(about: Reference, why: str) -> Event:
+    """An object of the configuration that is not used as it stands; MetalLB has no such event."""
+    return Event(about, "Warning", "configurationError", why)
+
+
+def not_supported(about: Reference, what: str) -> Event:
+    """A setting that was accepted and does nothing."""
+    return Event(about, "Warning", "notSupported", what)
+
+
 def conflict(service: Service, address: str, why: str) -> Event:
     """Somebody else goes on announcing the address; MetalLB has no such event."""
     message = f'LB IP "{address}" is also in use by another host: {why or "it was announced"}'
     return Event(_about(service), "Warning", "addressConflict", message)
+
+
+_FOUND: Final = {
+    "unanswered": ("Warning", "addressUnanswered"),
+    "answered_twice": ("Warning", "addressAnsweredTwice"),
+    "answered_by_wrong_host": ("Warning", "addressAnsweredByWrongHost"),
+    "answered_well": ("Normal", "addressAnsweredWell"),
+}
+
+
+def found(service: Service, what: str, address: str, node: str, why: str) -> Event | None:
+    """What a node found when it asked the wire for the address; None when it is nothing of the kind."""
+    known = _FOUND.get(what)
+    if known is None:
+        return None
+    kind: EventType = "Warning" if known[0] == "Warning" else "Normal"
+    message = f'LB IP "{address}", as node "{node}" sees it on the wire: {why}'
+    return Event(_about(service), kind, known[1], message)
 
 
 class Quarrels:

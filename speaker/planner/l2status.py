@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from crier.kube.model.states import (
-    L2_NODE_LABEL,
-    L2_SERVICE_NAME_LABEL,
-    L2_SERVICE_NAMESPACE_LABEL,
+    NODE_LABEL,
+    SERVICE_NAME_LABEL,
+    SERVICE_NAMESPACE_LABEL,
     ServiceL2Status,
 )
 from crier.kube.resources import SERVICE_L2_STATUSES
@@ -50,7 +50,8 @@ class Amend:
 
     name: str
     service: str
-    interfaces: tuple[str, ...]
+    listed: tuple[str, ...]
+    """Interfaces, or peers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +109,9 @@ def new_object(service: str, me: str, owner: Owner | None) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "generateName": "l2-",
         "labels": {
-            L2_NODE_LABEL: me,
-            L2_SERVICE_NAME_LABEL: name,
-            L2_SERVICE_NAMESPACE_LABEL: namespace,
+            NODE_LABEL: me,
+            SERVICE_NAME_LABEL: name,
+            SERVICE_NAMESPACE_LABEL: namespace,
         },
     }
     if owner is not None:

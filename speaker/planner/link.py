@@ -109,10 +109,8 @@ def fit(found: Orders, limit: int = orders.MAX_FRAME) -> Orders:
 
 
 def _cut(found: Orders, most: int) -> Orders:
-    return Orders(
-        found.generation,
-        tuple(msgspec.structs.replace(vip, candidates=vip.candidates[:most]) for vip in found.vips),
-    )
+    vips = tuple(msgspec.structs.replace(vip, candidates=vip.candidates[:most]) for vip in found.vips)
+    return msgspec.structs.replace(found, vips=vips)
 
 
 def _size(found: Orders) -> float:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from crier.ops.metrics import Counter, Gauge, Labels, Registry, Reported
+from crier.ops.metrics import Counter, Family, Gauge, Labels, Registry, Reported
 from speaker.orders import VipState
 from speaker.planner.reflex import Reflex
-from speaker.planner.report import Announced
 
-_PROTOCOL = "layer2"
 MAX_RIVALS: Final = 32
 
 
 class Metrics:
     """What the planner counts itself are attributes; what the reflex counts is read when somebody scrapes."""
 
-    def __init__(self, node: str, reflex: Reflex, log_lines_dropped: Callable[[], int] = lambda: 0) -> None:
-        self._node = node
+    def __init__(
+        self,
+        node: str,
+        reflex: Reflex,
+        log_lines_dropped: Callable[[], int] = lambda: 0,
+        *,
+        announced: Callable[[], Mapping[str, Mapping[str, tuple[str, ...]]]] = dict,
+        more: Iterable[Family] = (),
+    ) -> None:
+        """`announced`: by protocol, the services and the addresses this node announces for each.
+        `more`: families that others count."""
         self.updates = Counter("metallb_k8s_client_updates_total", "Changes seen in the Kubernetes API.")
         self.update_errors = Counter(
             "metallb_k8s_client_update_errors_total", "Changes that could not be acted upon."
@@ -29,9 +36,16 @@ class Metrics:
         self.config_stale = Gauge(
             "metallb_k8s_client_config_stale_bool", "1 while the newest configuration is not in force."
         )
-        self.announced = Gauge(
+        self.announced = Reported(
             "metallb_speaker_announced",
             "1 for each address this node announces.",
+            "gauge",
+            lambda: [
+                ((service, protocol, node, address), 1.0)
+                for protocol, services in announced().items()
+                for service, addresses in services.items()
+                for address in addresses
+            ],
             ("service", "protocol", "node", "ip"),
         )
         self.plans = Counter("crier_speaker_plans_total", "Plans made.")
@@ -77,6 +91,22 @@ class Metrics:
                 "Unasked ARP and NDP announcements sent.",
                 reflex,
                 lambda state: state.gratuitous_sent,
+            ),
+            Reported(
+                "crier_vip_answered_by",
+                "1 for each station that answered for an address when this node asked the wire last: the node of a "
+                "speaker, or the hardware address of another host.",
+                "gauge",
+                lambda: _answered_by(reflex),
+                ("ip", "node", "mac"),
+            ),
+            Reported(
+                "crier_vip_amiss",
+                "1 for each address that is unanswered, answered_twice or answered_by_wrong_host, as this node sees "
+                "it on the wire.",
+                "gauge",
+                lambda: _amiss(reflex),
+                ("ip", "what"),
             ),
             Reported(
                 "crier_speaker_members",
@@ -127,6 +157,7 @@ class Metrics:
                 "counter",
                 log_lines_dropped,
             ),
+            *more,
         )
 
     def conflict(self, address: str, mac: str) -> None:
@@ -137,15 +168,6 @@ class Metrics:
             else:
                 mac = "other"
         self.conflicts.add(address, mac)
-
-    def set_announced(self, announced: Iterable[tuple[str, Announced]]) -> None:
-        self.announced.replace(
-            {
-                (service, _PROTOCOL, self._node, address): 1.0
-                for service, found in announced
-                for address in found.addresses
-            }
-        )
 
 
 def _per_address(name: str, text: str, reflex: Reflex, read: Callable[[VipState], int]) -> Reported:
@@ -160,6 +182,23 @@ def _per_address(name: str, text: str, reflex: Reflex, read: Callable[[VipState]
 
 def _single(name: str, text: str, kind: str, read: Callable[[], float]) -> Reported:
     return Reported(name, text, "counter" if kind == "counter" else "gauge", lambda: [((), float(read()))])
+
+
+def _answered_by(reflex: Reflex) -> Iterable[tuple[Labels, float]]:
+    strangers: set[str] = set()
+    for state in reflex.vips.vips if reflex.vips else ():
+        for name in state.answered_by:
+            if ":" not in name:  # no node's name has one
+                yield (state.address, name, ""), 1.0
+            elif name in strangers or len(strangers) < MAX_RIVALS:
+                strangers.add(name)
+                yield (state.address, "", name), 1.0
+
+
+def _amiss(reflex: Reflex) -> Iterable[tuple[Labels, float]]:
+    for state in reflex.vips.vips if reflex.vips else ():
+        if state.amiss:
+            yield (state.address, state.amiss), 1.0
 
 
 def _members_by_state(reflex: Reflex) -> list[tuple[Labels, float]]:

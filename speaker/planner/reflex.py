@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from speaker.orders import Bfd, Hello, Members, Pulse, Vips
+from speaker.orders import Bfd, Hello, Members, Pulse, Vip, Vips
 
 
 @dataclass(slots=True)
@@ -27,6 +27,17 @@ class Reflex:
                 self.bfd = message
             case Pulse():
                 self.pulse = message
+
+    def is_to_tell(self, vip: Vip) -> bool:
+        """Whether we own it, or come first of those that do not."""
+        reachable = {
+            member.name for member in (self.members.members if self.members else ()) if member.reachable
+        }
+        owners = {
+            state.owner for state in (self.vips.vips if self.vips else ()) if state.address == vip.address
+        }
+        others = (name for name in vip.candidates if name in reachable and name not in owners)
+        return self.hello.node in owners or self.hello.node == next(others, None)
 
     @property
     def joined(self) -> bool:

@@ -21,6 +21,7 @@ class SessionView:
     """Name of the BGPPeer."""
     address: str
     """The router's address; its interface for an unnumbered peer."""
+    port: int = 179
     vrf: str = ""
     state: str = "Idle"
     """Idle, Connect, Active, OpenSent, OpenConfirm or Established (RFC 4271)."""

@@ -1,12 +1,13 @@
-"""Makes the objects in the API say what is so: ServiceL2Status and ConfigurationState."""
+"""Makes the objects in the API say what is so: ServiceL2Status, ServiceBGPStatus, ConfigurationState."""
 
 from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final, Generic, TypeVar
 
 import trio
 
@@ -14,16 +15,18 @@ from crier.kube import resources
 from crier.kube.client import AlreadyExists, Api, ApiError, Conflict, NotFound, PatchType
 from crier.kube.model.errors import DecodeError
 from crier.kube.model.pod import Pod
-from crier.kube.model.states import Condition, ServiceL2Status
-from crier.kube.watch import backoff
+from crier.kube.model.states import Condition, ConfigurationState, ServiceBgpStatus, ServiceL2Status
+from crier.kube.resources import Resource
+from crier.kube.watch import Mirror, backoff
 from crier.ops import logs
-from speaker.planner import configstate, l2status
-from speaker.planner.l2status import Amend, Create, Damper, Delete, Owner
-from speaker.planner.sources import Sources
+from speaker.planner import bgpstatus, configstate, l2status
+from speaker.planner.l2status import Action, Amend, Create, Damper, Delete, Owner
 from speaker.planner.wake import Wakeup
 from speaker.settings import Settings
 
 log = logs.get(__name__)
+
+S = TypeVar("S", ServiceL2Status, ServiceBgpStatus)
 
 ECHO_TIMEOUT: Final = 5.0
 """Seconds after which we no longer expect to see our own write come back in a watch: what we made may have
@@ -33,7 +36,7 @@ LOST_RACE_PAUSE: Final = 0.2
 
 
 class Writer(ABC):
-    """What both writers share: who we are, and how a failed write is tried again."""
+    """What the writers share: who we are, and how a failed write is tried again."""
 
     kind: str
 
@@ -41,14 +44,12 @@ class Writer(ABC):
         self,
         api: Api,
         settings: Settings,
-        sources: Sources,
         wakeup: Wakeup,
         on_error: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._api = api
         self._me = settings.node_name
         self._namespace = settings.namespace
-        self._sources = sources
         self._wakeup = wakeup
         self._on_error = on_error
         self._rng = random.Random()
@@ -76,33 +77,62 @@ class Writer(ABC):
         """Write what has to be written.  Returns when (trio time) to look again.  Raises ApiError."""
 
 
-class L2StatusWriter(Writer):
-    kind = resources.SERVICE_L2_STATUSES.kind
+@dataclass(frozen=True, slots=True)
+class Statuses(Generic[S]):
+    """One kind of objects that say something of a service and a node."""
 
+    kind: Resource
+    decode: Callable[[bytes], S]
+    reconcile: Callable[[Mapping[str, tuple[str, ...]], Iterable[S], str, Owner | None], list[Action]]
+    new_object: Callable[[str, str, Owner | None], dict[str, Any]]
+    status_patch: Callable[[str, str, tuple[str, ...]], dict[str, Any]]
+
+
+L2_STATUSES: Final = Statuses(
+    resources.SERVICE_L2_STATUSES,
+    ServiceL2Status.decode,
+    l2status.reconcile,
+    l2status.new_object,
+    l2status.status_patch,
+)
+BGP_STATUSES: Final = Statuses(
+    resources.SERVICE_BGP_STATUSES,
+    ServiceBgpStatus.decode,
+    bgpstatus.reconcile,
+    bgpstatus.new_object,
+    bgpstatus.status_patch,
+)
+
+
+class ServiceStatusWriter(Writer, Generic[S]):
     def __init__(
         self,
         api: Api,
         settings: Settings,
-        sources: Sources,
         wakeup: Wakeup,
+        statuses: Statuses[S],
+        mirror: Mirror[S],
         wanted: Callable[[], Mapping[str, tuple[str, ...]] | None],
         on_error: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`wanted`: services we announce and the interfaces they name; None while that is not known yet."""
-        super().__init__(api, settings, sources, wakeup, on_error)
+        """`wanted`: services we announce and what is to be listed; None while that is not known yet."""
+        super().__init__(api, settings, wakeup, on_error)
+        self.kind = statuses.kind.kind
+        self._statuses: Statuses[S] = statuses
+        self._mirror: Mirror[S] = mirror
         self._wanted = wanted
         self._damper = Damper()
-        self._echoes = _Echoes()
+        self._echoes: _Echoes[S] = _Echoes()
 
     async def write(self) -> float:
         wanted = self._wanted()
-        if wanted is None or not self._sources.statuses.synced:
+        if wanted is None or not self._mirror.synced:
             return float("inf")
         now = trio.current_time()
         look_again = float("inf")
         self._damper.forget(wanted, now)
-        existing = self._echoes.over(self._sources.statuses.objects, now)
-        for action in l2status.reconcile(wanted, existing.values(), self._me, self.owner):
+        existing = self._echoes.over(self._mirror.objects, now)
+        for action in self._statuses.reconcile(wanted, existing.values(), self._me, self.owner):
             if isinstance(action, Create) and (ready_at := self._damper.ready_at(action.service)) > now:
                 look_again = min(look_again, ready_at)
                 continue
@@ -115,62 +145,56 @@ class L2StatusWriter(Writer):
         try:
             match action:
                 case Create(service):
-                    body = l2status.new_object(service, self._me, self.owner)
-                    raw = await self._api.create(
-                        resources.SERVICE_L2_STATUSES, body, namespace=self._namespace
-                    )
+                    body = self._statuses.new_object(service, self._me, self.owner)
+                    raw = await self._api.create(self._statuses.kind, body, namespace=self._namespace)
                     self._damper.made(service, trio.current_time())
-                    made = ServiceL2Status.decode(raw)
+                    made = self._statuses.decode(raw)
                     self._note(made.name, made)
                     await self._write_status(made.name, service, wanted[service])
-                case Amend(name, service, interfaces):
-                    await self._write_status(name, service, interfaces)
+                case Amend(name, service, listed):
+                    await self._write_status(name, service, listed)
                 case Delete(name, uid):
-                    await self._api.delete(
-                        resources.SERVICE_L2_STATUSES, name, namespace=self._namespace, uid=uid
-                    )
+                    await self._api.delete(self._statuses.kind, name, namespace=self._namespace, uid=uid)
                     self._note(name, None)
         except (NotFound, Conflict, DecodeError) as problem:
             log.debug("status_changed_meanwhile", error=problem)
             return False
         return True
 
-    async def _write_status(self, name: str, service: str, interfaces: tuple[str, ...]) -> None:
-        kind = resources.SERVICE_L2_STATUSES
-        found = self._sources.statuses.objects.get(f"{self._namespace}/{name}")
+    async def _write_status(self, name: str, service: str, listed: tuple[str, ...]) -> None:
+        kind = self._statuses.kind
+        found = self._mirror.objects.get(f"{self._namespace}/{name}")
         if self.owner is not None and found is not None and self.owner.uid not in found.owner_uids:
             owned = {"metadata": {"ownerReferences": [self.owner.reference()]}}
             await self._api.patch(kind, name, owned, namespace=self._namespace)
         raw = await self._api.patch(
             kind,
             name,
-            l2status.status_patch(service, self._me, interfaces),
+            self._statuses.status_patch(service, self._me, listed),
             namespace=self._namespace,
             subresource="status",
         )
-        self._note(name, ServiceL2Status.decode(raw))
+        self._note(name, self._statuses.decode(raw))
 
-    def _note(self, name: str, now: ServiceL2Status | None) -> None:
+    def _note(self, name: str, now: S | None) -> None:
         key = f"{self._namespace}/{name}"
-        self._echoes.note(key, self._sources.statuses.objects.get(key), now, trio.current_time())
+        self._echoes.note(key, self._mirror.objects.get(key), now, trio.current_time())
 
 
-class _Echoes:
+class _Echoes(Generic[S]):
     """Our own writes, until the watch brings them back: else we would do everything twice."""
 
     def __init__(self) -> None:
-        self._written: dict[str, tuple[ServiceL2Status | None, ServiceL2Status | None, float]] = {}
+        self._written: dict[str, tuple[S | None, S | None, float]] = {}
 
-    def note(
-        self, key: str, before: ServiceL2Status | None, after: ServiceL2Status | None, now: float
-    ) -> None:
+    def note(self, key: str, before: S | None, after: S | None, now: float) -> None:
         """`before` is what the mirror shows now; as long as it shows that, `after` is the truth."""
         self._written[key] = (before, after, now + ECHO_TIMEOUT)
 
     def next_expiry(self) -> float:
         return min((until for _, _, until in self._written.values()), default=float("inf"))
 
-    def over(self, mirror: Mapping[str, ServiceL2Status], now: float) -> dict[str, ServiceL2Status]:
+    def over(self, mirror: Mapping[str, S], now: float) -> dict[str, S]:
         found = dict(mirror)
         for key, (before, after, until) in list(self._written.items()):
             if now >= until or mirror.get(key) is not before:
@@ -189,21 +213,22 @@ class ConfigurationStateWriter(Writer):
         self,
         api: Api,
         settings: Settings,
-        sources: Sources,
         wakeup: Wakeup,
+        states: Mirror[ConfigurationState],
         condition: Callable[[], Condition | None],
         on_error: Callable[[str], None] = lambda _: None,
     ) -> None:
         """`condition`: what is to be said; None while nothing is known."""
-        super().__init__(api, settings, sources, wakeup, on_error)
+        super().__init__(api, settings, wakeup, on_error)
+        self._states = states
         self._condition = condition
 
     async def write(self) -> float:
         condition = self._condition()
-        if condition is None or not self._sources.states.synced:
+        if condition is None or not self._states.synced:
             return float("inf")
         name = configstate.object_name(self._me)
-        found = self._sources.states.objects.get(f"{self._namespace}/{name}")
+        found = self._states.objects.get(f"{self._namespace}/{name}")
         if found is not None and configstate.is_current(found, condition):
             return float("inf")
         kind = resources.CONFIGURATION_STATES

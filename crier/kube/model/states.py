@@ -1,4 +1,4 @@
-"""What our programs report of themselves: ConfigurationState and ServiceL2Status."""
+"""What our programs report of themselves: ConfigurationState, ServiceL2Status and ServiceBGPStatus."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ COMPONENT_LABEL: Final = "metallb.io/component-type"
 NODE_NAME_LABEL: Final = "metallb.io/node-name"
 """On the ConfigurationState of a speaker."""
 
-L2_NODE_LABEL: Final = "metallb.io/node"
-L2_SERVICE_NAME_LABEL: Final = "metallb.io/service-name"
-L2_SERVICE_NAMESPACE_LABEL: Final = "metallb.io/service-namespace"
+NODE_LABEL: Final = "metallb.io/node"
+SERVICE_NAME_LABEL: Final = "metallb.io/service-name"
+SERVICE_NAMESPACE_LABEL: Final = "metallb.io/service-namespace"
+"""On a ServiceL2Status and a ServiceBGPStatus."""
 
 RECONCILED: Final = "Reconciled"
 CONFIGURATION_ERROR: Final = "ConfigurationError"
@@ -160,11 +161,66 @@ class ServiceL2Status:
             namespace=meta.namespace or "",
             name=meta.name,
             uid=meta.uid or "",
-            node_label=labels.get(L2_NODE_LABEL, ""),
-            service_key=_key(labels.get(L2_SERVICE_NAMESPACE_LABEL), labels.get(L2_SERVICE_NAME_LABEL)),
+            node_label=labels.get(NODE_LABEL, ""),
+            service_key=_key(labels.get(SERVICE_NAMESPACE_LABEL), labels.get(SERVICE_NAME_LABEL)),
             node=status.node or "",
             status_service_key=_key(status.service_namespace, status.service_name),
             interfaces=tuple(entry.name for entry in status.interfaces or ()),
+            owner_uids=_uids(meta.owner_references),
+        )
+
+
+class _BgpStatusStatusWire(msgspec.Struct, frozen=True, rename="camel"):
+    node: str | None = None
+    service_name: str | None = None
+    service_namespace: str | None = None
+    peers: tuple[str, ...] | None = None
+
+
+class _BgpStatusWire(msgspec.Struct, frozen=True):
+    metadata: MetaWire
+    status: _BgpStatusStatusWire | None = None
+
+
+_BGP_DECODER: Final = msgspec.json.Decoder(_BgpStatusWire)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceBgpStatus:
+    """Which peers a node tells of a service."""
+
+    namespace: str
+    name: str
+    uid: str = ""
+    node_label: str = ""
+    service_key: str = ""
+    """`namespace/name` from the labels; "" when one is missing."""
+    node: str = ""
+    """From the status; "" until the second of the two writes that make the object."""
+    status_service_key: str = ""
+    peers: tuple[str, ...] = ()
+    owner_uids: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    @classmethod
+    def decode(cls, data: bytes) -> ServiceBgpStatus:
+        """Raises `DecodeError`."""
+        found = wire.decode(_BGP_DECODER, data)
+        meta = wire.named(found.metadata, namespaced=True)
+        labels = meta.labels or {}
+        status = found.status or _BgpStatusStatusWire()
+        return cls(
+            namespace=meta.namespace or "",
+            name=meta.name,
+            uid=meta.uid or "",
+            node_label=labels.get(NODE_LABEL, ""),
+            service_key=_key(labels.get(SERVICE_NAMESPACE_LABEL), labels.get(SERVICE_NAME_LABEL)),
+            node=status.node or "",
+            status_service_key=_key(status.service_namespace, status.service_name),
+            peers=status.peers or (),
             owner_uids=_uids(meta.owner_references),
         )
 

@@ -458,6 +458,7 @@ async def test_the_status_document(cluster: Cluster) -> None:
             "vips",
             "reflex",
             "planner",
+            "bgp",
         ]
         assert document["node"] == "iris1"
         assert document["joined"] is True
