@@ -157,6 +157,8 @@ class VipState(msgspec.Struct, frozen=True, gc=False):
     """Hardware address of a host that is no speaker and used the address within the last two minutes."""
     answered_by: tuple[str, ...] = ()
     """Who answered for it when this node asked last: names of speakers, hardware addresses of others."""
+    amiss: str = ""
+    """`unanswered`, `answered_twice` or `answered_by_wrong_host` while this node finds it so on the wire."""
 
 
 class Vips(_Message, frozen=True):

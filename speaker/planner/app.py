@@ -179,13 +179,12 @@ class Program:
 
     def _found(self, what: Happened) -> None:
         """Everybody asks the wire, and one is enough to tell: the owner, and who would be it without it."""
+        if what.what not in events.FOUND:
+            return
         for vip in self.plan.vips:
-            if vip.address != what.subject or not self.reflex.is_to_tell(vip):
-                continue
-            for service in filter(None, map(self.sources.services.objects.get, vip.services)):
-                event = events.found(service, what.what, what.subject, self._me, what.why)
-                if event is not None:
-                    self._record(event)
+            if vip.address == what.subject and self.reflex.is_to_tell(vip):
+                for service in filter(None, map(self.sources.services.objects.get, vip.services)):
+                    self._record(events.found(service, what.what, what.subject, self._me, what.why))
 
     def _record(self, event: events.Event) -> None:
         self._recorder.record(event.about, event.type, event.reason, event.message)

@@ -5,6 +5,7 @@ MetalLB's reasons and texts where it has any, and its component, `metallb-speake
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,7 +58,7 @@ def conflict(service: Service, address: str, why: str) -> Event:
     return Event(_about(service), "Warning", "addressConflict", message)
 
 
-_FOUND: Final = {
+FOUND: Final[Mapping[str, tuple[EventType, str]]] = {
     "unanswered": ("Warning", "addressUnanswered"),
     "answered_twice": ("Warning", "addressAnsweredTwice"),
     "answered_by_wrong_host": ("Warning", "addressAnsweredByWrongHost"),
@@ -65,14 +66,11 @@ _FOUND: Final = {
 }
 
 
-def found(service: Service, what: str, address: str, node: str, why: str) -> Event | None:
-    """What a node found when it asked the wire for the address; None when it is nothing of the kind."""
-    known = _FOUND.get(what)
-    if known is None:
-        return None
-    kind: EventType = "Warning" if known[0] == "Warning" else "Normal"
+def found(service: Service, what: str, address: str, node: str, why: str) -> Event:
+    """What (one of `FOUND`) a node found when it asked the wire; MetalLB has no such event."""
+    kind, reason = FOUND[what]
     message = f'LB IP "{address}", as node "{node}" sees it on the wire: {why}'
-    return Event(_about(service), kind, known[1], message)
+    return Event(_about(service), kind, reason, message)
 
 
 class Quarrels:

@@ -94,7 +94,7 @@ class Metrics:
             ),
             Reported(
                 "crier_vip_answered_by",
-                "1 for each station that answered for an address when this node asked the wire last: the node of a "
+                "1 for each station that answered for an address when this node asked last: the node of a "
                 "speaker, or the hardware address of another host.",
                 "gauge",
                 lambda: _answered_by(reflex),
@@ -102,8 +102,8 @@ class Metrics:
             ),
             Reported(
                 "crier_vip_amiss",
-                "1 for each address that is unanswered, answered_twice or answered_by_wrong_host, as this node sees "
-                "it on the wire.",
+                "1 for each address that is unanswered, answered_twice or answered_by_wrong_host, as this "
+                "node sees it on the wire.",
                 "gauge",
                 lambda: _amiss(reflex),
                 ("ip", "what"),

@@ -62,6 +62,7 @@ async def serve(settings: Settings) -> None:
         program.start_soon(reflex.keep_time)
         program.start_soon(reflex.tell)
         program.start_soon(reflex.beat)
+        program.start_soon(reflex.bfd.run)
         if settings.self_check_interval:
             program.start_soon(reflex.check)
         if settings.gratuitous_interval:
@@ -73,6 +74,7 @@ async def serve(settings: Settings) -> None:
         async with trio.open_nursery() as leaving:
             leaving.start_soon(reflex.leave)
             leaving.start_soon(planner.stop)
+        reflex.bfd.leave()  # after the routers have heard from the planner why
         reflex.tell_some(_LAST_WORDS)
         log.info("stopped")
         program.cancel_scope.cancel()

@@ -32,7 +32,7 @@ from speaker.orders import (
     Vip,
 )
 from speaker.orders import Happened as HappenedMessage
-from speaker.reflex import card, fair
+from speaker.reflex import bfd, card, fair
 from speaker.reflex.announce import Announcer
 from speaker.reflex.card import Card
 from speaker.reflex.effects import Announce, Answer, Effect, Happened, Interfaces, Probe, Silence, Yield
@@ -98,7 +98,15 @@ class Reflex:
                 config, opened=self._on_opened, joined=self._on_joined, changed=self._on_members
             )
         self.lateness = Lateness()
-        self.outbox = Outbox({"members": self._members, "vips": self._vips, "pulse": self._pulse})
+        self.bfd = bfd.Sessions(changed=self._on_bfd, happened=self._happened, rng=random.SystemRandom())
+        self.outbox = Outbox(
+            {
+                "bfd": self.bfd.snapshot,
+                "members": self._members,
+                "vips": self._vips,
+                "pulse": self._pulse,
+            }
+        )
         self._report = VipReport(self._announcer, self.l2.core, self._answered_by)
         self._told_counted = self._told_decided = 0
         self._intake = Intake(node)
@@ -125,9 +133,11 @@ class Reflex:
                     self.membership.seeds(addresses)
 
     async def _take_orders(self, orders: SealedOrders) -> None:
+        bfd.check(orders.bfd)
         reading = Reading()
         for _ in self._intake.read(orders, reading):  # all of them are checked before any is believed
             await trio.lowlevel.checkpoint()
+        self.bfd.order(orders.bfd)
         self._texts = reading.texts
         self.l2.watch(self._texts)
         self._restrictions = reading.restrictions
@@ -149,6 +159,9 @@ class Reflex:
             self._perform(self._announcer.tick(trio.current_time()))
         if self.membership is not None:
             self.membership.open()
+
+    def _on_bfd(self) -> None:
+        self.outbox.mark("bfd")
 
     def _on_opened(self) -> None:
         self._announcer.open(trio.current_time())
@@ -298,6 +311,8 @@ class Reflex:
             if self.l2.counted != self._told_counted:
                 self._told_counted = self.l2.counted
                 self.outbox.mark("vips")
+            if self.bfd:
+                self.outbox.mark("bfd")
 
     async def refresh(self, interval: float, rng: random.Random) -> None:
         """For ever: announce what is ours again, every `interval` seconds or up to a tenth more or less."""
@@ -344,8 +359,8 @@ class Reflex:
             return None
         return view.owner
 
-    def _answered_by(self, address: str) -> tuple[str, ...]:
-        return self._check.answered_by(address) if self._check is not None else ()
+    def _answered_by(self, address: str) -> tuple[tuple[str, ...], str]:
+        return self._check.state(address) if self._check is not None else ((), "")
 
     async def leave(self) -> None:
         """Hand everything over.  Returns when each successor was heard or its time is up."""

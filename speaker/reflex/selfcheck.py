@@ -165,10 +165,14 @@ class SelfCheck:
                     self._cases.pop(address, None)
         return found
 
-    def answered_by(self, address: str) -> tuple[str, ...]:
-        """Names of speakers, hardware addresses of others; what the last question came to, sorted."""
+    def state(self, address: str) -> tuple[tuple[str, ...], str]:
+        """Who answered the last question (names of speakers, hardware addresses of others; sorted), and what
+        is amiss, if anything, by the verdict's name.
+        """
         case = self._cases.get(address)
-        return case.answered_by if case is not None else ()
+        if case is None:
+            return (), ""
+        return case.answered_by, "" if case.verdict is Verdict.WELL else case.verdict.value
 
     def _judge(self, question: _Question, now: float, found: list[Finding | Contradiction]) -> None:
         subject = question.subject

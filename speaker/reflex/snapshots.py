@@ -18,7 +18,8 @@ CLAIM_LASTS: Final = 120.0
 _CHUNK: Final = 128
 """VIPs reported in one go."""
 
-AnsweredBy: TypeAlias = Callable[[str], tuple[str, ...]]
+AnsweredBy: TypeAlias = Callable[[str], tuple[tuple[str, ...], str]]
+"""Who answers for an address, and what is amiss about it, on the wire."""
 
 
 class VipReport:
@@ -48,6 +49,7 @@ class VipReport:
         answering = view.state.answering
         interfaces = self._l2.interfaces(address) if answering else ()
         counters = self._l2.counters.get(address)
+        answered_by, amiss = self._answered_by(view.address)
         return VipState(
             address=view.address,
             owner=view.owner,
@@ -58,5 +60,6 @@ class VipReport:
             responses_sent=counters.responses_sent if counters else 0,
             gratuitous_sent=counters.gratuitous_sent if counters else 0,
             claimed_by=view.claimed_by if trio.current_time() - view.claimed_at < CLAIM_LASTS else "",
-            answered_by=self._answered_by(view.address),
+            answered_by=answered_by,
+            amiss=amiss,
         )

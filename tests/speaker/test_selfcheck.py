@@ -75,11 +75,12 @@ def test_what_is_amiss_is_told_once_and_that_it_ended(
     assert all(witness.name in finding.why for witness in witnesses)
     for _ in range(5):
         assert asking.ask(*witnesses) == []
+        assert asking.check.state(VIP)[1] == verdict.value
     well = () if me == owner else (A,)
     (finding,) = asking.ask(*well)
     assert isinstance(finding, Finding)
     assert finding.verdict is Verdict.WELL
-    assert asking.check.answered_by(VIP) == ("a",)
+    assert asking.check.state(VIP) == (("a",), "")
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_what_is_well_is_not_told(witnesses: tuple[Witness, ...]) -> None:
     asking = Asking("b", "a")
     for _ in range(5):
         assert asking.ask(*witnesses) == []
-    assert asking.check.answered_by(VIP) == tuple(sorted({witness.name for witness in witnesses}))
+    assert asking.check.state(VIP)[0] == tuple(sorted({witness.name for witness in witnesses}))
 
 
 def test_silence_means_nothing_where_we_would_not_announce() -> None:
@@ -139,7 +140,7 @@ def test_a_flood_of_answers_is_bounded() -> None:
     for number in range(1000):
         assert asking.check.heard(VIP, Witness(f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}", ""))
     asking.check.conclude(TICK, lambda _: "a")
-    assert len(asking.check.answered_by(VIP)) == MAX_WITNESSES
+    assert len(asking.check.state(VIP)[0]) == MAX_WITNESSES
 
 
 @given(st.integers(0, 500), st.floats(5.0, 3600.0), st.integers(0, 2**32))
@@ -172,7 +173,7 @@ def test_addresses_that_are_gone_are_forgotten() -> None:
     asking.ask(A)
     for _ in range(200):
         asking.check.choose(frozenset({"192.0.2.2"}), 0.0)
-    assert asking.check.answered_by(VIP) == ()
+    assert asking.check.state(VIP)[0] == ()
 
 
 def test_rounds_do_not_march_in_step() -> None:
