@@ -19,6 +19,9 @@ class Family(IntEnum):
     IPV4 = 1
     IPV6 = 2
 
+    # Enum's own is written in Python, and every look-up of a prefix would call it.
+    __hash__ = int.__hash__
+
     @property
     def bits(self) -> int:
         return 32 if self is Family.IPV4 else 128

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from bgp_lite.attributes import GRACEFUL_SHUTDOWN, Dialect, Path, encode_next_hop, encode_path, encode_raw
 from bgp_lite.messages import Capabilities, RouteRefresh, Update
@@ -19,6 +20,8 @@ from bgp_lite.wire import HEADER, MAX_MESSAGE, encode, frame_update, reach, unre
 REFRESH_BEGINS, REFRESH_ENDS = 1, 2
 """Subtypes of ROUTE-REFRESH around what is sent again (RFC 7313)."""
 
+_AGAIN: Final = Path(next_hop=b"again")
+"""Stands in `sent` for what is to be sent again; equals no path that can be wanted."""
 # marker..type, withdrawn routes length, path attributes length
 _EMPTY_UPDATE = HEADER + 4
 # MP_UNREACH: flags, type, 2-octet length, AFI, SAFI; MP_REACH: the next hop's length and a reserved octet too
@@ -78,10 +81,11 @@ class AdjRibOut:
 
     def replace(self, wanted: Mapping[Prefix, Path]) -> None:
         """Make this the whole wanted set."""
-        for prefix in self.wanted.keys() - wanted.keys():
+        for prefix in [prefix for prefix in self.wanted if prefix not in wanted]:
             self.withdraw(prefix)
         for prefix, path in wanted.items():
-            if self.wanted.get(prefix) != path:
+            known = self.wanted.get(prefix)
+            if known is not path and known != path:
                 self.announce(prefix, path)
 
     def session_up(self, families: Iterable[Family]) -> None:
@@ -104,8 +108,8 @@ class AdjRibOut:
         """The peer asked for everything again (RFC 2918); `enhanced`: and to mark the end (RFC 7313)."""
         if enhanced:
             self._end_of_refresh_due.add(family)
-        for prefix in [prefix for prefix in self.sent if prefix.family is family]:
-            del self.sent[prefix]
+        # The peer still has what it was told, so what is withdrawn from now on must be withdrawn from it.
+        self.sent.update((prefix, _AGAIN) for prefix in self.sent if prefix.family is family)
         self._changed.update((prefix, None) for prefix in self.wanted if prefix.family is family)
 
     @property
@@ -133,19 +137,26 @@ class AdjRibOut:
             yield encode(RouteRefresh(family, UNICAST, REFRESH_ENDS))
 
     def _mark(self, prefix: Prefix) -> None:
-        if self.sent.get(prefix) == self.wanted.get(prefix):
+        sent, wanted = self.sent.get(prefix), self.wanted.get(prefix)
+        if sent is wanted or sent == wanted:
             self._changed.pop(prefix, None)  # there and back again before anybody was told
         else:
             self._changed[prefix] = None
 
     def _withdrawals(self, changed: dict[Prefix, None], outlet: Outlet) -> Iterator[bytes]:
-        for family in sorted(outlet.families):
-            gone = [p for p in changed if p.family is family and p not in self.wanted and p in self.sent]
+        all_gone = [prefix for prefix in changed if prefix not in self.wanted and prefix in self.sent]
+        for family in sorted(outlet.families) if all_gone else ():
+            gone = [prefix for prefix in all_gone if prefix.family is family]
             overhead = _EMPTY_UPDATE + (_UNREACH_HEAD if family is Family.IPV6 else 0)
-            for batch, nlri in _packed(gone, outlet.max_message - overhead):
+            for batch in _packed(gone, outlet.max_message - overhead):
+                due = [prefix for prefix in batch if prefix not in self.wanted]  # as of now, not of the start
                 for prefix in batch:
-                    self.sent.pop(prefix, None)
-                    changed.pop(prefix, None)
+                    del changed[prefix]
+                for prefix in due:
+                    del self.sent[prefix]
+                nlri = b"".join([nlri for _, nlri in due])
+                if not nlri:
+                    continue
                 if family is Family.IPV4:
                     yield frame_update(struct.pack("!H", len(nlri)) + nlri + b"\0\0")
                 else:
@@ -153,17 +164,11 @@ class AdjRibOut:
                     yield frame_update(b"\0\0" + struct.pack("!H", len(attributes)) + attributes)
 
     def _announcements(self, changed: dict[Prefix, None], outlet: Outlet) -> Iterator[bytes]:
-        groups: dict[tuple[Family, Path], list[Prefix]] = {}
-        for prefix in list(changed):
-            path = self.wanted.get(prefix)
-            announceable = prefix.family in outlet.families and (
-                path is not None and (path.next_hop or prefix.family in outlet.next_hops)
-            )
-            if path is None or not announceable:
-                del changed[prefix]  # never sent in this session, nothing to take back
-            else:
-                groups.setdefault((prefix.family, path), []).append(prefix)
-        for (family, path), prefixes in groups.items():
+        for (family, path), prefixes in self._grouped(changed).items():
+            if family not in outlet.families or not (path.next_hop or family in outlet.next_hops):
+                for prefix in prefixes:
+                    del changed[prefix]  # never sent in this session, nothing to take back
+                continue
             before, after = encode_path(path, outlet.dialect)
             next_hop = path.next_hop or outlet.next_hops[family]
             classic = family is Family.IPV4 and len(next_hop) == 4
@@ -173,10 +178,15 @@ class AdjRibOut:
             else:
                 fixed = before + after
                 room = outlet.max_message - _EMPTY_UPDATE - len(fixed) - _REACH_HEAD - len(next_hop)
-            for batch, nlri in _packed(prefixes, room):
+            for batch in _packed(prefixes, room):
+                # As of now: what was withdrawn since the start, unsent, is marked nowhere any more.
+                due = [prefix for prefix in batch if (now := self.wanted.get(prefix)) is path or now == path]
                 for prefix in batch:
-                    self.sent[prefix] = path
-                    changed.pop(prefix, None)
+                    del changed[prefix]
+                self.sent.update(dict.fromkeys(due, path))
+                nlri = b"".join([nlri for _, nlri in due])
+                if not nlri:
+                    continue
                 if classic:
                     yield frame_update(b"\0\0" + struct.pack("!H", len(fixed)) + fixed + nlri)
                 else:
@@ -184,17 +194,33 @@ class AdjRibOut:
                     attributes = encode_raw(reach(family, next_hop, nlri)) + fixed
                     yield frame_update(b"\0\0" + struct.pack("!H", len(attributes)) + attributes)
 
+    def _grouped(self, changed: dict[Prefix, None]) -> dict[tuple[Family, Path], list[Prefix]]:
+        """What is to be announced, by what makes its messages differ."""
+        # Most prefixes share one Path object: its hash is asked for once, not for each of them.
+        by_object: dict[tuple[Family, int], tuple[Path, list[Prefix]]] = {}
+        for prefix in list(changed):
+            path = self.wanted.get(prefix)
+            if path is None:
+                del changed[prefix]  # never sent in this session, or it would have been withdrawn by now
+                continue
+            known = by_object.get((prefix.family, id(path)))
+            if known is None:
+                by_object[prefix.family, id(path)] = path, [prefix]
+            else:
+                known[1].append(prefix)
+        groups: dict[tuple[Family, Path], list[Prefix]] = {}
+        for (family, _), (path, prefixes) in by_object.items():
+            groups.setdefault((family, path), []).extend(prefixes)
+        return groups
 
-def _packed(prefixes: list[Prefix], room: int) -> Iterator[tuple[list[Prefix], bytes]]:
-    """Batches of prefixes whose NLRI fit into `room` octets, in sorted order."""
-    prefixes.sort()
+
+def _packed(prefixes: list[Prefix], room: int) -> Iterator[list[Prefix]]:
+    """Batches of prefixes whose NLRI fit into `room` octets."""
     start = used = 0
     for index, (_, nlri) in enumerate(prefixes):
-        if used + len(nlri) > room:
-            batch = prefixes[start:index]
-            yield batch, b"".join([each for _, each in batch])
-            start, used = index, 0
         used += len(nlri)
+        if used > room:
+            yield prefixes[start:index]
+            start, used = index, len(nlri)
     if start < len(prefixes):
-        batch = prefixes[start:]
-        yield batch, b"".join([each for _, each in batch])
+        yield prefixes[start:]

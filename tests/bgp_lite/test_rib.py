@@ -91,7 +91,6 @@ def test_the_peer_ends_with_what_is_wanted(history: list[tuple[str, object, obje
                 batches.close()  # type: ignore[attr-defined]
             case "refresh", Family() as family, _:
                 rib.refresh(family)
-                peer.routes = {p: a for p, a in peer.routes.items() if p.family is not family}
             case _:
                 peer = Peer()
                 rib.session_up(Family)
