@@ -128,10 +128,13 @@ def test_the_controller_understands_its_own_manifest(base: list[dict[str, Any]])
 
 
 def test_two_controllers(base: list[dict[str, Any]]) -> None:
-    """The overlay changes the Deployment of the controller, and nothing else."""
+    """The overlay changes the Deployment of the controller and keeps one of the two up, and nothing else."""
     built = build("overlays/ha")
-    changed = [each for each in built if each not in base]
-    (deployment,) = changed
+    budget = find(built, "PodDisruptionBudget", "controller")
+    assert budget["spec"]["minAvailable"] == 1
+    assert budget["spec"]["selector"]["matchLabels"] == {"app": "metallb", "component": "controller"}
+    built.remove(budget)
+    (deployment,) = [each for each in built if each not in base]
     assert (deployment["kind"], deployment["metadata"]["name"]) == ("Deployment", "controller")
     assert deployment["spec"]["replicas"] == 2
     assert deployment["spec"]["strategy"]["type"] == "RollingUpdate"

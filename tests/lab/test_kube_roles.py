@@ -325,7 +325,6 @@ DENIED: Final = [
     ]
 ] + [
     ("controller", "list", "", "secrets", SYSTEM),
-    ("controller", "list", "", "nodes", ""),
     ("speaker", "create", "", "secrets", SYSTEM),
     ("speaker", "update", "", "services/status", "default"),
     ("speaker", "update", "metallb.io", "ipaddresspools/status", SYSTEM),
@@ -358,27 +357,22 @@ IDLE: Final = {
     CONTROLLER: {
         # what MetalLB's roles have, for whoever rolls back to it in place
         *(f"{verb} communities.metallb.io" for verb in ("get", "list", "watch")),
-        *("patch configurationstates.metallb.io", "update configurationstates.metallb.io/status"),
+        "patch configurationstates.metallb.io",  # one that another process of ours made gets its owner
         "patch events",  # when the same is told again
     },
     SPEAKER: {
-        # BGP, which no test here configures: its kinds, its peers' passwords, its statuses, bgpextras
+        # BGP, which no test here configures: its peers' passwords, its statuses
         *(f"{verb} {kind}.metallb.io" for kind in BGP for verb in ("get", "list", "watch")),
-        *(f"{verb} {kind}" for kind in ("secrets", "configmaps") for verb in ("get", "list", "watch")),
+        *(f"{verb} secrets" for verb in ("get", "list", "watch")),
         *(
             f"{verb} servicebgpstatuses.metallb.io"
-            for verb in ("create", "delete", "get", "list", "patch", "update", "watch")
+            for verb in ("create", "delete", "get", "list", "patch", "watch")
         ),
-        *(f"{verb} servicebgpstatuses.metallb.io/status" for verb in ("get", "patch", "update")),
-        # read by namespaceSelectors alone, which the controller evaluates
-        *("get namespaces", "list namespaces", "watch namespaces"),
+        "patch servicebgpstatuses.metallb.io/status",
         # the metrics' readers; the controller's are looked at above
         *("create tokenreviews.authentication.k8s.io", "create subjectaccessreviews.authorization.k8s.io"),
-        # what MetalLB's roles have, for whoever rolls back to it in place
-        *(f"{verb} configurationstates.metallb.io" for verb in ("delete", "patch", "update")),
-        *(f"{verb} configurationstates.metallb.io/status" for verb in ("get", "update")),
-        *(f"{verb} servicel2statuses.metallb.io" for verb in ("patch", "update")),
-        *(f"{verb} servicel2statuses.metallb.io/status" for verb in ("get", "update")),
+        # one that another process of ours made gets its owner
+        *(f"patch {kind}.metallb.io" for kind in ("servicel2statuses", "configurationstates")),
         "patch events",  # when the same is told again
     },
 }
