@@ -2,9 +2,11 @@
 
     python bench/detection.py [--trials 200] [--large 100] [--large-trials 10] [--seconds 600] [--seed 1]
     python bench/detection.py --hours 2 [--processes 2] [--piece 3600] [--large 100] [--loss 0.01] [--seed 1]
+        [--journal F] [--compiled]
 
 The second form is about false alarms alone: independent runs in which nobody crashes, each from a seed of its
-own, as many processes at a time as wanted.
+own, as many processes at a time as wanted.  With `--journal F` each finished run is a line of F, and one that
+stands there already is not run again.  `--compiled` runs the same sources compiled (`bench/compiled.py`).
 
 Virtual time, so the figures do not depend on the machine; what they leave out is the machine, see
 `bench/memberlist_peers.py` for real processes.
@@ -13,6 +15,9 @@ Virtual time, so the figures do not depend on the machine; what they leave out i
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import gc
+import json
 import math
 import multiprocessing
 import os
@@ -23,6 +28,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench import compiled
+
+sys.path.insert(0, os.environ.get(compiled.PLACE, sys.path[0]))
 
 from memberlist import Reachable, Suspected, Unreachable
 from memberlist.testing import Simulation
@@ -109,19 +118,39 @@ def told(size: int, loss: float, seconds: float, piece: Piece) -> str:
 
 
 def _piece(task: tuple[int, float, float, int]) -> Piece:
+    gc.freeze()
+    gc.set_threshold(100_000)
     return false_alarms(*task)
 
 
-def many_hours(size: int, loss: float, hours: float, piece: float, processes: int, seed: int) -> None:
+def journalled(journal: Path | None, run: dict[str, float]) -> list[Piece]:
+    """The pieces of a run like this that were done before."""
+    if journal is None or not journal.exists():
+        return []
+    lines = map(json.loads, journal.read_text().splitlines())
+    return [Piece(**line["piece"]) for line in lines if line["run"] == run]
+
+
+def many_hours(
+    size: int, loss: float, hours: float, piece: float, processes: int, seed: int, journal: Path | None
+) -> None:
     count = math.ceil(hours * 3600 / piece)
-    tasks = [(size, loss, piece, seed + number) for number in range(count)]
-    pieces: list[Piece] = []
+    run = {"size": size, "loss": loss, "piece": piece}
+    seeds = range(seed, seed + count)
+    pieces = [done for done in journalled(journal, run) if done.seed in seeds]
+    before = {done.seed for done in pieces}
+    tasks = [(size, loss, piece, one) for one in seeds if one not in before]
     began = time.monotonic()
-    print(f"{count} pieces of {piece:.0f} s, seeds {seed} to {seed + count - 1}", flush=True)
+    print(
+        f"{count} pieces of {piece:.0f} s, seeds {seed} to {seeds[-1]}, {len(before)} done before", flush=True
+    )
     # Started afresh: what this process holds has no business in there.
     with multiprocessing.get_context("spawn").Pool(processes, initializer=os.nice, initargs=(10,)) as pool:
         for done in pool.imap_unordered(_piece, tasks):
             pieces.append(done)
+            if journal is not None:
+                with journal.open("a") as file:
+                    file.write(json.dumps({"run": run, "piece": dataclasses.asdict(done)}) + "\n")
             print(
                 f"seed {done.seed}, {done.processor_seconds:.0f} CPU s: {told(size, loss, piece, done)}",
                 flush=True,
@@ -154,9 +183,13 @@ def main() -> None:
     parser.add_argument("--piece", type=float, default=3600.0, help="virtual seconds of one run of --hours")
     parser.add_argument("--loss", type=float, default=0.01, help="share of packets lost, with --hours")
     parser.add_argument("--processes", type=int, default=1, help="runs at one time, with --hours")
+    parser.add_argument("--journal", type=Path, default=None, help="file of the runs done, with --hours")
+    parser.add_argument("--compiled", action="store_true", help="run the same sources compiled by mypyc")
     args = parser.parse_args()
+    if args.compiled:
+        compiled.use_it()
     if args.hours:
-        many_hours(args.large, args.loss, args.hours, args.piece, args.processes, args.seed)
+        many_hours(args.large, args.loss, args.hours, args.piece, args.processes, args.seed, args.journal)
         return
 
     print(f"crash -> unreachable at each survivor, seconds (seed {args.seed})")

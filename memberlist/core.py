@@ -88,6 +88,7 @@ class Core:
                 config, self.table, next_seq=self._next_seq, accuse=self._accuse, rng=rng, now=now
             )
         self._ticked_at = now
+        self._swim_at: float | None = None
         self.late_count = 0
         """How often we ran late enough to doubt ourselves."""
 
@@ -132,13 +133,13 @@ class Core:
 
     def handle_packet(self, messages: Iterable[PacketMessage], source: Address, now: float) -> list[Effect]:
         """The messages of one datagram, in their order."""
-        effects: list[Effect] = []
-        if self.watch is not None:
-            effects += self.watch.heard(now)
+        watch = self.watch
+        effects: list[Effect] = [] if watch is None else watch.heard(now)
         for message in messages:
-            effects += self._handle(message, source, now)
-        if self.watch is not None:
-            self.watch.notice(now)
+            effects.extend(self._handle(message, source, now))
+        if watch is not None:
+            effects.extend(watch.accompany(now))
+            watch.notice(now)
         return effects
 
     def serve(self, message: StreamMessage, now: float) -> tuple[StreamMessage | None, list[Effect]]:
@@ -191,14 +192,17 @@ class Core:
     def next_deadline(self) -> float:
         # A round that takes longer than the interval is followed by the next at once: upstream drops the tick
         # it overlaps, which a round that fails at health 0 does whenever its timer is a little late.
+        if (at := self._swim_at) is None:
+            at = self._swim_at = self._next_swim()
+        return at if self.watch is None else min(at, self.watch.next_deadline())
+
+    def _next_swim(self) -> float:
+        """All but the watchers; asked anew after whatever may bring it forward, and after each tick."""
         at = self._probe_at if self._probe is None else self._probe.next_deadline()
-        at = min(at, self._push_pull_at, self.table.next_deadline())
-        if self._hooked or len(self.broadcasts):
+        at = min(at, self._push_pull_at, self.table.next_deadline(), self._flood.next_deadline())
+        if self._hooked or self.broadcasts:
             at = min(at, self._gossip_at)
-        if self.watch is not None:
-            at = min(at, self.watch.next_deadline())
-        at = min(at, self._flood.next_deadline())
-        if len(self._relays):
+        if self._relays:
             at = min(at, self._relays.next_deadline())
         return at
 
@@ -214,12 +218,13 @@ class Core:
         elif not drained and self.watch is not None:
             self.watch.delay(now - self._ticked_at)
         self._ticked_at = now
+        self._swim_at = None
         effects: list[Effect] = []
         if self.watch is not None and now >= self.watch.next_deadline():
             effects += self.watch.tick(now)
         if (flood := self._flood.tick(now)) is not None:
             effects += [SendPacket(m.to, (flood,)) for m in self.table.others() if not m.gone]
-        if len(self._relays):
+        if self._relays:
             effects += [self._with_news(asker, nack) for asker, nack in self._relays.tick(now)]
         if self._probe is not None and now >= self._probe.next_deadline():
             effects += self._tick_probe(self._probe, now)
@@ -228,7 +233,7 @@ class Core:
             effects += self._start_probe(now)
         if now >= self.table.next_deadline():
             effects += self._follow(self.table.tick(now), now)
-        if now >= self._gossip_at and (self._hooked or len(self.broadcasts)):
+        if now >= self._gossip_at and (self._hooked or self.broadcasts):
             self._gossip_at = max(self._gossip_at + self.config.gossip_interval, now)
             effects += self._gossip(now)
         if now >= self._push_pull_at:
@@ -276,11 +281,14 @@ class Core:
         if ping.node not in ("", self.config.name):
             return []
         ack = Ack(ping.seq_no, self._ack_payload() if self._hooked else None)
-        to = _return_address(ping, source)
         # A watcher pings so often that its answers would use up every piece of news on one reader.
         if self.watch is not None:
             self.watch.pinged(ping.source_node, now)
         member = self.table.members.get(ping.source_node)
+        if member is None or ping.source_addr != member.addr or ping.source_port != member.port:
+            to = _return_address(ping, source)
+        else:
+            to = member.to
         if member is not None:
             if now - member.news_at < self.config.probe_interval / 2:
                 return [SendPacket(to, (ack,))]
@@ -292,6 +300,7 @@ class Core:
             effects = self.watch.acked(ack.seq_no, now)
             if effects is not None:
                 return effects
+        self._swim_at = None
         if (relayed := self._relays.acked(ack.seq_no)) is not None:
             asker, answer = relayed
             return [SendPacket(asker, (answer,))]
@@ -350,6 +359,7 @@ class Core:
         me, ours = self.table.me, self._next_seq()
         if not self._relays.carry(ours, ask.seq_no, _return_address(ask, source), nack=ask.nack, now=now):
             return []
+        self._swim_at = None
         to = (address_text(ask.target), ask.port or me.port)
         return [self._with_news(to, Ping(ours, ask.node, me.addr, me.port, me.name))]
 
@@ -438,7 +448,7 @@ class Core:
 
     def _with_news(self, to: Address, message: PacketMessage) -> SendPacket:
         """A message with whatever news still fits."""
-        if not len(self.broadcasts) and not self._hooked:
+        if not self.broadcasts and not self._hooked:
             return SendPacket(to, (message,))
         encoded = codec.encode(message)
         room = self.config.udp_buffer_size - len(encoded) - 2 - self._overhead()
@@ -469,7 +479,8 @@ class Core:
         self, consequences: Sequence[Consequence], now: float, token: int | None = None
     ) -> list[Effect]:
         effects: list[Effect] = []
-        if not len(self.broadcasts):
+        self._swim_at = None
+        if not self.broadcasts:
             self._gossip_at = max(self._gossip_at, now)  # it rested while there was nothing to say
         for told in consequences:
             match told:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-AGAIN: Final = (0.1, 0.25)
+AGAIN: Final[tuple[float, ...]] = (0.1, 0.25)
 """Seconds after which it is repeated, against loss."""
 GAP: Final = 0.2
 """Seconds between two floods: bounds what a liar who keeps accusing us can make us send."""

@@ -12,12 +12,11 @@ The same seed and the same calls give the same run, to the last packet.
 from __future__ import annotations
 
 import heapq
-import itertools
 import random
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from . import codec
 from .config import Address, Config
@@ -54,17 +53,31 @@ class Network:
 
 
 @dataclass(slots=True, eq=False)
+class _Datagram:
+    """On its way."""
+
+    to: str
+    messages: Sequence[PacketMessage]
+    source: Address
+
+
+@dataclass(slots=True, eq=False)
 class Host:
     """A member and the machine it runs on."""
 
     name: str
     core: Core
+    address: Address
     clock: float
     """What its clock shows beyond ours."""
     wake_at: float = float("inf")
     frozen_until: float = 0.0
-    inbox: list[tuple[Sequence[PacketMessage], Address]] = field(default_factory=list)
+    inbox: list[_Datagram] = field(default_factory=list)
     running: bool = True
+
+
+_Due: TypeAlias = tuple[float, int, _Datagram | Host | Callable[[], None]]
+"""When, in which order of those that are due together, and what: arrives, wakes, happens."""
 
 
 class Simulation:
@@ -93,8 +106,9 @@ class Simulation:
         self.packets = 0
         self._rng = random.Random(seed)
         self._wire, self._lateness, self._delegate, self._settings = wire, lateness, delegate, settings
-        self._agenda: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
-        self._numbers = itertools.count(1)
+        self._random = self._rng.random
+        self._agenda: list[_Due] = []
+        self._number = 0
         self._by_address: dict[str, str] = {}
         for number in range(size):
             self.start(f"n{number}")
@@ -126,7 +140,7 @@ class Simulation:
             rng=random.Random(self._rng.getrandbits(64)),
             delegate=self._delegate(name),
         )
-        host = Host(name, core, clock)
+        host = Host(name, core, (address, PORT), clock)
         if (old := self.hosts.get(name)) is not None:
             old.running = False
         self.hosts[name] = host
@@ -141,7 +155,7 @@ class Simulation:
         """The process stands still; its kernel goes on queueing packets."""
         host = self.hosts[name]
         host.frozen_until = max(host.frozen_until, self.now + seconds)
-        self._at(host.frozen_until, lambda: self._wake(host))
+        self._wake_at(host.frozen_until, host)
 
     def jump(self, name: str, seconds: float) -> None:
         """Its clock goes forward, as after a suspended machine resumes."""
@@ -175,10 +189,15 @@ class Simulation:
 
     def run(self, seconds: float) -> None:
         until = self.now + seconds
-        agenda, pop = self._agenda, heapq.heappop
+        agenda = self._agenda
         while agenda and agenda[0][0] <= until:
-            self.now, _, action, arguments = pop(agenda)
-            action(*arguments)
+            self.now, _, due = heapq.heappop(agenda)
+            if isinstance(due, _Datagram):
+                self._deliver(due)
+            elif isinstance(due, Host):
+                self._wake(due)
+            else:
+                due()
         self.now = until
 
     def run_until(self, condition: Callable[[], bool], *, limit: float, step: float = 0.05) -> bool:
@@ -196,23 +215,29 @@ class Simulation:
 
     # -------------------------------------------------------------------------------------- innards
 
-    def _at(self, when: float, action: Callable[..., None], *arguments: Any) -> None:
-        heapq.heappush(self._agenda, (when, next(self._numbers), action, arguments))
+    def _at(self, when: float, due: Callable[[], None]) -> None:
+        self._number += 1
+        heapq.heappush(self._agenda, (when, self._number, due))
+
+    def _wake_at(self, when: float, host: Host) -> None:
+        self._number += 1
+        heapq.heappush(self._agenda, (when, self._number, host))
 
     def _rearm(self, host: Host) -> None:
         at = host.core.next_deadline() - host.clock
         if at < host.wake_at:
             host.wake_at = at
-            late = self._rng.random() * self._lateness if self._lateness else 0.0
-            self._at(max(at + late, self.now), self._wake, host)
+            if self._lateness:
+                at += self._random() * self._lateness
+            self._wake_at(max(at, self.now), host)
 
     def _wake(self, host: Host) -> None:
         if not host.running or self.now < host.frozen_until:
             return
         now = self.now + host.clock
         inbox, host.inbox = host.inbox, []
-        for messages, source in inbox:
-            self._perform(host, host.core.handle_packet(messages, source, now))
+        for waiting in inbox:
+            self._perform(host, host.core.handle_packet(waiting.messages, waiting.source, now))
         if host.core.next_deadline() <= now:
             host.wake_at = float("inf")
             self._perform(host, host.core.tick(now))
@@ -236,38 +261,42 @@ class Simulation:
 
     def _send(self, host: Host, effect: SendPacket) -> None:
         self.packets += 1
-        network, rng = self.network, self._rng
+        network = self.network
         name = self._by_address.get(effect.to[0])
-        link = (host.name, name or "")
-        if name is None or link in network.cut:
+        if name is None or (network.cut and (host.name, name) in network.cut):
             return
-        loss = network.lossy.get(link, network.loss)
-        copies = 2 if network.duplicate and rng.random() < network.duplicate else 1
+        loss = network.lossy.get((host.name, name), network.loss) if network.lossy else network.loss
+        copies = 2 if network.duplicate and self._random() < network.duplicate else 1
         messages: Sequence[PacketMessage] | None = None
         for _ in range(copies):
-            if loss and rng.random() < loss:
+            if loss and self._random() < loss:
                 continue
-            messages = self._carry(effect) if messages is None else messages
-            self._deliver_later(name, messages, host.core.table.me.to)
-
-    def _deliver_later(self, name: str, messages: Sequence[PacketMessage], source: Address) -> None:
-        delay = self._delay(1) + self.network.slow.get(name, 0.0)
-        self._at(self.now + delay, self._deliver, name, messages, source)
+            if messages is None:
+                messages = self._carry(effect)
+            when = self.now + self._delay()
+            if network.slow:
+                when += network.slow.get(name, 0.0)
+            self._number += 1
+            datagram = _Datagram(name, messages, host.address)
+            heapq.heappush(self._agenda, (when, self._number, datagram))
 
     def _carry(self, effect: SendPacket) -> Sequence[PacketMessage]:
         if self._wire is None:
+            if len(effect.parts) == 1 and not isinstance(effect.parts[0], bytes):
+                return (effect.parts[0],)  # nearly all
             return [_decode(part) if isinstance(part, bytes) else part for part in effect.parts]
         parts = [part if isinstance(part, bytes) else codec.encode(part) for part in effect.parts]
         return self._wire.open(self._wire.seal(parts, crc=effect.crc, nonce=self._rng.randbytes(12)))
 
-    def _deliver(self, name: str, messages: Sequence[PacketMessage], source: Address) -> None:
-        host = self.hosts[name]
+    def _deliver(self, datagram: _Datagram) -> None:
+        host = self.hosts[datagram.to]
         if not host.running:
             return
         if self.now < host.frozen_until:
-            host.inbox.append((messages, source))
+            host.inbox.append(datagram)
             return
-        self._perform(host, host.core.handle_packet(messages, source, self.now + host.clock))
+        now = self.now + host.clock
+        self._perform(host, host.core.handle_packet(datagram.messages, datagram.source, now))
 
     # ------------------------------------------------------------------------------------- streams
 
@@ -318,17 +347,19 @@ class Simulation:
             answer, effects = peer.core.serve(request, self.now + peer.clock)
             self._perform(peer, effects)
             if answer is not None:
-                self._at(self.now + self._delay(1), lambda: finish(answer))
+                self._at(self.now + self._delay(), lambda: finish(answer))
 
         def finish(answer: StreamMessage) -> None:
             if passable() and self.now >= host.frozen_until:
                 answered(answer)
 
-        self._at(self.now + self._delay(HANDSHAKE), serve)
+        handshake = sum(self._delay() for _ in range(HANDSHAKE))
+        self._at(self.now + handshake, serve)
 
-    def _delay(self, times: int) -> float:
-        uniform, (least, most) = self._rng.uniform, self.network.latency
-        return uniform(least, most) if times == 1 else sum(uniform(least, most) for _ in range(times))
+    def _delay(self) -> float:
+        """One way."""
+        least, most = self.network.latency
+        return least + (most - least) * self._random()
 
 
 def secure_wire(key: bytes = bytes(32), label: str = "") -> Wire:

@@ -31,12 +31,15 @@ SPARE: Final = 1.15
 MAX_SPARED: Final = 4
 """Own pings left out in a row: one that sends but does not receive must be found out too."""
 TOGETHER: Final = 0.2
-"""Pings due so soon go now, with the one that is due: one awakening for all."""
+"""Pings due so soon go now, with one that is due or after a packet that woke us: one awakening for all."""
+FOLLOWING: Final = 1.05
+"""Having pinged because a packet came, we wait a little longer than its sender, who will come again after one
+interval.  So the rhythms of watchers fall in step, and stay."""
 RETARGET_AFTER: Final = 0.25
 """A change of members settles for so long before we look again whom to watch."""
 NEVER: Final = float("inf")
 
-TELL_AGAIN: Final = (1.0, 2.0, 4.0)
+TELL_AGAIN: Final[tuple[float, ...]] = (1.0, 2.0, 4.0)
 """Intervals after which an accusation is repeated, against loss."""
 TELL_INTERVAL: Final = 1.0
 """Seconds between later repetitions, for members that came since."""
@@ -67,7 +70,8 @@ class Watch:
         """`accuse` makes our own new accusation SWIM's news too."""
         self._config, self._table, self._rng = config, table, rng
         self._next_seq, self._accuse_too = next_seq, accuse
-        self._interval = config.watch_interval
+        self._name, self._interval = config.name, config.watch_interval
+        self._due_at: float | None = None
         self._retarget_at = NEVER
         self._targets: dict[str, Target] = {}
         self._waiting: dict[int, Target] = {}
@@ -87,6 +91,11 @@ class Watch:
         return tuple(self._targets)
 
     def next_deadline(self) -> float:
+        if self._due_at is None:
+            self._due_at = self._next_deadline()
+        return self._due_at
+
+    def _next_deadline(self) -> float:
         at = self._retarget_at
         for target in self._targets.values():
             if target.ping_at < at:
@@ -101,9 +110,11 @@ class Watch:
         """To be called after whatever may have changed who is a member."""
         if self._generation != self._table.generation and self._retarget_at == NEVER:
             self._retarget_at = now + RETARGET_AFTER * self._interval
+            self._due_at = None
 
     def tick(self, now: float) -> list[Effect]:
         """Do whatever is due."""
+        self._due_at = None
         effects: list[Effect] = []
         if now >= self._retarget_at:
             self._retarget_at = NEVER
@@ -111,14 +122,17 @@ class Watch:
             self._retarget(now)
             effects += self._verdicts(now)
         horizon = now
-        if any(target.ping_at <= now for target in self._targets.values()):
-            horizon = now + TOGETHER * self._interval
+        for target in self._targets.values():
+            if target.ping_at <= now:
+                horizon = now + TOGETHER * self._interval
+                break
         for target in tuple(self._targets.values()):
             silent = target.silent_since is not None
             if target.ping_at <= horizon or (
                 silent and not target.accused and now >= target.urgent_at(self._interval)
             ):
                 effects.append(self._ping(target, now))
+                target.ping_at = now + self._interval
             if not silent:
                 continue
             if target.accused:
@@ -143,6 +157,22 @@ class Watch:
 
     # ------------------------------------------------------------------------------ what comes in
 
+    def accompany(self, now: float) -> list[Effect]:
+        """We are awake anyway, to read something: what would be due soon is done now.
+
+        What is overdue is not: whoever is that late judges first how late it is.
+        """
+        early = now + TOGETHER * self._interval
+        effects: list[Effect] = []
+        if self.next_deadline() > early:
+            return effects
+        for target in self._targets.values():
+            if now <= target.ping_at <= early:
+                effects.append(self._ping(target, now))
+                target.ping_at = now + FOLLOWING * self._interval
+                self._due_at = None
+        return effects
+
     def heard(self, now: float) -> list[Effect]:
         """A packet came from somebody."""
         self._heard_at = now
@@ -159,10 +189,13 @@ class Watch:
             sent_at = self._checks.pop(seq_no, None)
             if sent_at is None:
                 return None
-            self._proved_at = max(self._proved_at, sent_at)
+            if sent_at > self._proved_at:
+                self._proved_at = sent_at
             return []
+        self._due_at = None
         sent_at = target.unanswered.pop(seq_no)
-        self._proved_at = max(self._proved_at, sent_at)
+        if sent_at > self._proved_at:
+            self._proved_at = sent_at
         target.sample(now - sent_at)
         target.answered = True
         if target.unanswered:
@@ -183,6 +216,7 @@ class Watch:
         if target is not None and target.silent_since is None and target.spared < MAX_SPARED:
             target.spared += 1
             target.ping_at = max(target.ping_at, now + SPARE * self._interval)
+            self._due_at = None
 
     def accused(self, message: Suspect, now: float) -> list[Effect]:
         """Somebody suspects somebody, in SWIM's terms or a watcher's: to us, a vote."""
@@ -210,10 +244,12 @@ class Watch:
             for seq_no in tuple(target.unanswered):
                 self._forget(target, seq_no)
             target.trust(now)
+            self._due_at = None
         return self._trust_again(name)
 
     def delay(self, seconds: float) -> None:
         """We did not run for so long: the others' time did not pass either."""
+        self._due_at = None
         for target in self._targets.values():
             target.delay(seconds)
 
@@ -224,7 +260,6 @@ class Watch:
         ping = self._new_ping(member)
         self._remember(target, ping.seq_no, now)
         target.pinged_at = now
-        target.ping_at = now + self._interval
         target.spared = 0
         if target.accused or member.state is State.SUSPECT:
             # Like SWIM's own probe of a suspect: the answer and the refutation come back together.

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from memberlist.config import Config
 from memberlist.core import Core
-from memberlist.effects import Notify
+from memberlist.effects import Effect, Notify
 from memberlist.events import Reachable, Unreachable
 from memberlist.messages import Ack, Alive, Dead, Ping, Suspect
 from memberlist.target import Target
@@ -34,6 +34,14 @@ def make(others: int, **settings: object) -> tuple[Core, Watch]:
     run(core, 0.0, 0.021)
     assert core.watch is not None
     return core, core.watch
+
+
+def answer(core: Core, effects: Sequence[Effect], now: float) -> list[Ping]:
+    """Answer every ping among the effects."""
+    pings = [ping for _, ping in only(Ping, effects)]
+    for ping in pings:
+        core.handle_packet([Ack(ping.seq_no)], SOMEBODY, now)
+    return pings
 
 
 def verdicts(effects: Sequence[object]) -> list[tuple[str, str]]:
@@ -167,15 +175,32 @@ def test_a_ping_from_a_watched_member_spares_ours_but_not_for_ever() -> None:
     run(core, 0.03, 1.0)
     for _ in range(60):
         effects = core.handle_packet([Ping(1, "n0", bytes((10, 0, 1, 1)), 7946, "n1")], SOMEBODY, now)
-        assert only(Ping, effects) == []
+        pings += len(answer(core, effects, now))
         while (at := core.next_deadline()) <= now + 0.08:
-            for _, ping in only(Ping, core.tick(at)):
-                core.handle_packet([Ack(ping.seq_no)], SOMEBODY, at)
-                pings += 1
+            pings += len(answer(core, core.tick(at), at))
         sent += 1
         now += 0.08
     assert sent == 60
     assert 60 / 5 - 3 <= pings <= 60 / 5 + 3
+
+
+def test_what_is_due_soon_goes_with_what_woke_us_and_then_waits_for_it_again() -> None:
+    core, watch = make(5)
+    answer(core, core.tick(core.next_deadline()), core.next_deadline())
+    due = watch.next_deadline()
+    early = due - 0.2 * 0.08
+    assert not only(Ping, core.handle_packet([Ack(1)], SOMEBODY, early - 0.001))
+    pings = answer(core, core.handle_packet([Ack(1)], SOMEBODY, early + 0.001), early + 0.001)
+    assert {ping.node for ping in pings} == set(watch.targets)
+    assert watch.next_deadline() == pytest.approx(early + 0.001 + 1.05 * 0.08)
+
+
+def test_what_is_overdue_waits_until_it_is_known_how_late_we_are() -> None:
+    core, watch = make(5)
+    late = watch.next_deadline() + 0.3
+    assert not only(Ping, core.handle_packet([Ack(1)], SOMEBODY, late))
+    core.tick(late)
+    assert core.late_count == 1
 
 
 def test_accusations_go_to_everybody_at_once_and_again() -> None:
