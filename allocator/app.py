@@ -7,7 +7,7 @@ import os
 import random
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 import trio
@@ -17,9 +17,11 @@ from allocator.campaign import Campaign
 from allocator.controller import Controller
 from allocator.fence import Fence, FencedTransport, clock
 from allocator.metrics import registry
+from allocator.page.serve import StatusPage
 from allocator.report import Reporter
 from allocator.secret import ensure_secret
 from allocator.settings import PROG, Settings, parse
+from allocator.webhook.service import serve_webhook
 from crier.kube.client import Api, NoCluster
 from crier.kube.events import Recorder
 from crier.kube.watch import backoff
@@ -66,7 +68,8 @@ async def run(api: Api, settings: Settings) -> None:
     fence = Fence()
     campaign = None
     working_api = api
-    if settings.leader_elect:
+    only_webhook = settings.webhook_mode == "onlywebhook"
+    if settings.leader_elect and not only_webhook:
         campaign = Campaign(api, fence, namespace=settings.namespace, identity=identity(settings.pod_name))
         working_api = Api(FencedTransport(api.transport, fence))
     recorder = Recorder(working_api, COMPONENT)
@@ -98,6 +101,8 @@ async def run(api: Api, settings: Settings) -> None:
         "/readyz": lambda: Response.text("ok"),
         "/status": show_status,
     }
+    if settings.status_page:
+        routes |= StatusPage(api, settings.namespace, version).routes()
     metrics = registry(controller, lambda: recorder.dropped, leading)
     routes["/metrics"] = lambda: Response(200, metrics.render(), CONTENT_TYPE)
     log.info("starting", version=version, namespace=settings.namespace, lb_class=settings.lb_class)
@@ -105,14 +110,17 @@ async def run(api: Api, settings: Settings) -> None:
         stopping = trio.Event()
         await nursery.start(stop_on_signal, lambda _: hurry(nursery, stopping))
         await nursery.start(serve, routes, settings.health_host, settings.health_port)
-        if settings.ml_secret_name:
+        if settings.webhook_mode != "disabled":
+            nursery.start_soon(keep_webhook, api, settings)
+        if settings.ml_secret_name and not only_webhook:
             nursery.start_soon(
                 ensure_secret, api, settings.namespace, settings.ml_secret_name, settings.deployment
             )
-        nursery.start_soon(keep_scraped, api, settings, routes["/metrics"])
+        nursery.start_soon(keep_scraped, api, settings, routes)
         if campaign is not None:
             nursery.start_soon(stand, campaign)
-        nursery.start_soon(work, campaign, controller, reporter, recorder, stopping)
+        if not only_webhook:
+            nursery.start_soon(work, campaign, controller, reporter, recorder, stopping)
         await stopping.wait()
         if campaign is not None:
             await campaign.stop()
@@ -176,13 +184,30 @@ def begin_anew(me: str) -> NoReturn:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
 
 
-async def keep_scraped(api: Api, settings: Settings, show: Handler) -> None:
-    """The metrics for Prometheus over HTTPS; nothing else waits for the certificate this may need."""
+async def keep_webhook(api: Api, settings: Settings) -> None:
+    """Every replica answers; it needs no lease, because who asks wants to know and nothing is written."""
+    await serve_webhook(
+        api,
+        Tls(settings.tls_min_version, settings.tls_cipher_suites),
+        namespace=settings.namespace,
+        port=settings.webhook_port,
+        secret=settings.webhook_secret,
+        service=settings.webhook_service,
+        directory=settings.webhook_cert_dir,
+    )
+
+
+async def keep_scraped(api: Api, settings: Settings, routes: Mapping[str, Handler]) -> None:
+    """The metrics for Prometheus, and the status for `crier`, over HTTPS.
+
+    Nothing else waits for the certificate this may need.
+    """
+    guarded = {path: routes[path] for path in ("/metrics", "/status")}
     tls = Tls(settings.tls_min_version, settings.tls_cipher_suites, settings.metrics_cert_dir, PROG)
     failures = 0
     while True:
         try:
-            await scrape.serve({"/metrics": show}, settings.metrics_port, tls, api)
+            await scrape.serve(guarded, settings.metrics_port, tls, api)
         except* (OSError, BadTls) as problems:
             failures += 1
             log.warning("metrics_not_served", port=settings.metrics_port, error=problems.exceptions[0])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from crier.inspect.records import Event
@@ -25,17 +26,24 @@ class Move:
     """The node that announced it until then, as far as Events tell; "" when they do not."""
 
 
-def moves(events: Iterable[Event]) -> tuple[Move, ...]:
-    """The newest first.  The API keeps Events for an hour, and of equal ones the first time and the last."""
-    seen: list[tuple[str, str, str, str]] = []
+def moves(events: Iterable[Event], owners: Mapping[str, str] = MappingProxyType({})) -> tuple[Move, ...]:
+    """The newest first.  The API keeps Events for an hour, and of equal ones the first time and the last.
+
+    Args:
+        owners: who has each service now.  Events know seconds only: of one second, the owner's is last.
+    """
+    seen: list[tuple[str, bool, int, str, str, str]] = []
     for event in events:
         match = _ASSIGNED.search(event.message) if event.reason == "nodeAssigned" else None
         if match is None:
             continue
-        seen += [(at, event.about, match[1], match[2]) for at in {event.first, event.last} if at]
+        has_it = owners.get(event.about) == match[1]
+        for at in {event.first, event.last} - {""}:
+            written = event.revision if at == event.last else 0
+            seen.append((at, has_it, written, event.about, match[1], match[2]))
     found: list[Move] = []
     holder: dict[tuple[str, str], str] = {}
-    for at, service, node, protocol in sorted(seen):
+    for at, _, _, service, node, protocol in sorted(seen):
         before = holder.get((service, protocol), "") if protocol == "layer2" else ""
         holder[service, protocol] = node
         if before != node:  # the same again: it came back to life, or was counted up

@@ -125,6 +125,7 @@ def overview(picture: Picture) -> Overview:
     vips = vip_lines(picture)
     nodes = node_lines(picture, vips)
     pools = pool_lines(picture)
+    owners = {service: vip.owner for vip in vips for service in vip.services}
     return Overview(
         at=stamp(picture.at),
         namespace=picture.namespace,
@@ -132,7 +133,7 @@ def overview(picture: Picture) -> Overview:
         pools=pools,
         vips=vips,
         controllers=tuple(_controller_line(each) for each in picture.controllers),
-        moves=moves(picture.events)[:MAX_MOVES],
+        moves=moves(picture.events, owners)[:MAX_MOVES],
         problems=tuple(_problems(picture, nodes, pools, vips)),
     )
 

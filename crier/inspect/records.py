@@ -59,6 +59,8 @@ class Event:
     """RFC 3339, as the API has it."""
     component: str
     host: str
+    revision: int = 0
+    """Grows with every write to any Event, so it orders those of one second; 0 when it is no number."""
 
     @classmethod
     def decode(cls, data: bytes) -> Event:
@@ -80,6 +82,7 @@ class Event:
             last=found.last_timestamp or found.event_time or created,
             component=source.component or "",
             host=source.host or "",
+            revision=int(version) if (version := meta.resource_version or "").isdecimal() else 0,
         )
 
 
