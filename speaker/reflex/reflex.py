@@ -329,14 +329,15 @@ class Reflex:
         assert self._check is not None
         while True:
             await trio.sleep(self._check.pause())
-            now = trio.current_time()
+            now, before = trio.current_time(), self._check.changes
             for finding in self._check.conclude(now, self._owner):
                 if isinstance(finding, Finding):
                     self._happened(finding.verdict.value, finding.address, finding.why, finding.mac)
-                    self.outbox.mark("vips")
                 else:
                     rival = Rival(finding.witness.mac, finding.witness.speaker)
                     self._perform(self._announcer.heard(finding.address, now, rival))
+            if self._check.changes != before:
+                self.outbox.mark("vips")
             if not self._announcer.may_answer:
                 continue
             for address in self._check.choose(self._announcer.addresses(), now):

@@ -109,6 +109,8 @@ class SelfCheck:
         self._open: dict[str, _Question] = {}
         self._again: dict[str, float] = {}
         self._cases: dict[str, _Case] = {}
+        self.changes = 0
+        """Grows whenever `state` changes for some address."""
 
     def pause(self) -> float:
         """Seconds until the next round."""
@@ -181,7 +183,9 @@ class SelfCheck:
             return
         case = self._cases.setdefault(subject.address, _Case())
         ours = {self._me} if subject.owner == self._me else set()
-        case.answered_by = tuple(sorted(ours | {witness.name for witness in question.witnesses}))
+        answered_by = tuple(sorted(ours | {witness.name for witness in question.witnesses}))
+        self.changes += answered_by != case.answered_by
+        case.answered_by = answered_by
         if verdict is case.suspected:
             case.strikes += 1
         else:
@@ -193,6 +197,7 @@ class SelfCheck:
             found.extend(self._contradictions(question))
         if verdict is not case.verdict:
             case.verdict = verdict
+            self.changes += 1
             bad = (
                 w for w in question.witnesses if w.speaker != subject.owner and verdict is not Verdict.WELL
             )

@@ -11,7 +11,7 @@ from scapy.layers.l2 import ARP, Ether
 
 from tests.speaker.lan import Station, lan
 from tests.speaker.running import Reflex, reflex, until
-from tests.speaker.test_reflex import ALL, V4, V6, vips, who_has
+from tests.speaker.test_reflex import ALL, V4, V6, frames, vips, who_has
 
 pytestmark = [pytest.mark.netns, pytest.mark.e2e]
 
@@ -63,3 +63,50 @@ def test_what_did_not_move_is_announced_again_when_asked_for(tmp_path: Path) -> 
     ):
         running.order(*vips("a"))
         until(lambda: running.vip(V6).get("gratuitous_sent", 0) > 5, "more than after a take-over")
+
+
+@pytest.mark.parametrize("policy", ["defend", "yield"])
+def test_what_a_stranger_has_is_found_before_it_is_answered(tmp_path: Path, policy: str) -> None:
+    """Its kernel answers the probe; another new address, that nobody has, is answered after the questions."""
+    environ = {"CRIER_CONFLICT_POLICY": policy, "CRIER_PROBE_TIME": "300"}
+    with lan(["client", "a"]) as (client, a), reflex(a, tmp_path / "a", environ=environ) as running:
+        for address in (f"{V4}/24", f"{V6}/64"):
+            client.ip("address", "add", address, "dev", "eth0", "nodad")
+        running.order({"address": "10.77.0.99", "candidates": ("a",)})
+        running.until_answering("10.77.0.99")
+        free = {"address": "10.77.0.98", "candidates": ("a",)}
+        with client.packet_socket() as sock:
+            running.order({"address": "10.77.0.99", "candidates": ("a",)}, free, *vips("a"))
+            running.until_answering("10.77.0.98")
+            until(lambda: len(running.happened("conflict")) >= 2, "both families told")
+            asked = [frame for frame in frames(sock, 0.5) if ARP in frame and frame.src == a.mac()]
+        assert {told["subject"]: told["mac"] for told in running.happened("conflict")} == {
+            V4: client.mac(),
+            V6: client.mac(),
+        }
+        for address in (V4, V6):
+            until(lambda: "claimed_by" in running.vip(address), "reported")  # noqa: B023
+            assert running.vip(address)["answering"] is (policy == "defend")
+        about = [(frame[ARP].psrc, frame[ARP].op) for frame in asked if frame[ARP].pdst == "10.77.0.98"]
+        assert about[:4] == [("0.0.0.0", 1)] * 3 + [("10.77.0.98", 1)], "three probes, then the announcement"
+
+
+def test_two_answers_on_the_wire_are_found_by_the_others_and_their_end_is_told(tmp_path: Path) -> None:
+    environ = {"CRIER_SELF_CHECK_INTERVAL": "1", "CRIER_CONFLICT_POLICY": "report"}
+    with (
+        lan(["client", "a", "b"]) as (client, a, b),
+        reflex(a, tmp_path / "a", gossip=True, environ=environ) as owner,
+        reflex(b, tmp_path / "b", gossip=True, environ=environ) as other,
+    ):
+        for running in (owner, other):
+            running.order(*vips("a", "b"), seeds=(a.ipv4, b.ipv4))
+        for address in (V4, V6):
+            until(lambda: other.vip(address).get("answered_by") == ["a"], "the owner alone")  # noqa: B023
+        client.ip("address", "add", f"{V4}/24", "dev", "eth0")
+        (found,) = until(lambda: other.happened("answered_twice"), "the other node sees two")
+        assert (found["subject"], found["mac"]) == (V4, client.mac())
+        assert other.vip(V4)["answered_by"] == [client.mac(), "a"]
+        assert other.vip(V4)["amiss"] == "answered_twice"
+        until(lambda: owner.happened("conflict"), "the owner asks, too")
+        client.ip("address", "del", f"{V4}/24", "dev", "eth0")
+        until(lambda: other.happened("answered_well"), "that it ended")
