@@ -1,11 +1,14 @@
 """What a client on the LAN sees of failover: Crier beside MetalLB and keepalived, one after another.
 
-    python bench/failover.py [--runs 20] [--nodes 3] [--systems crier,metallb,keepalived,keepalived-30ms]
-                             [--scenarios power-off,kill,stop,partition,carrier] [--seed 1] [--json FILE]
+    python bench/failover.py [--json FILE] [--runs 20] [--systems crier,metallb,keepalived,keepalived-30ms]
+                             [--rows power-off,power-off-10,kill,stop,return,return-10,carrier] [--logs DIR]
 
 Root.  Each system gets a LAN of namespaces with one VIP; every run waits until exactly one node answers and
 the client has lost nothing for a second, does something to that node, waits until all is well without it, and
 brings it back.  Nothing is retried and nothing left out.  The client: see `crier/lab/client.py`.
+
+A row is a scenario and a number of nodes.  With `--json` every sample is kept as it comes, and runs that are
+in the file already are not made again: an interrupted bench goes on where it was, and rows may be added.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -45,7 +48,22 @@ PATIENCE: Final = 60.0
 SETTLE: Final = 0.2
 """Seconds after the last good look, so that the last answers are in."""
 SYSTEMS: Final = ("crier", "metallb", "keepalived", "keepalived-30ms")
-SCENARIOS: Final = ("power-off", "kill", "stop", "partition", "carrier")
+SCENARIOS: Final = {
+    "power-off": ("power-off", 3),
+    "power-off-10": ("power-off", 10),
+    "kill": ("kill", 3),
+    "stop": ("stop", 3),
+    "return": ("partition", 3),
+    "return-10": ("partition", 10),
+    "carrier": ("carrier", 3),
+}
+"""Row: what is done, and among how many nodes."""
+MANY: Final = 10
+NOT_MEASURED: Final = {
+    ("keepalived", "kill"), ("keepalived", "stop"), ("keepalived", "carrier"),
+    ("keepalived-30ms", "kill"), ("keepalived-30ms", "stop"), ("keepalived-30ms", "carrier"),
+}  # fmt: skip
+"""Its address is the kernel's: there is no speaker that could end and leave the node serving."""
 
 
 class System(Protocol):
@@ -113,14 +131,16 @@ class Bench:
         self._live = set(self._system.lan.nodes)
         self._prober: Prober
 
-    async def play(self, scenarios: Sequence[str], times: int) -> None:
+    async def play(self, wanted: Sequence[tuple[str, int]], done: Callable[[Sequence[Sample]], None]) -> None:
+        """`wanted`: scenarios and the numbers of their runs; `done` gets each run's samples."""
         await self._system.start(lambda text: print(f"{self.name}: {text}", file=sys.stderr))
         (addresses,) = (await self._system.addresses()).values()
         vips = tuple(Vip(self._service, address) for address in addresses)
         self._prober = Prober(self._system.processes, self._system.lan, vips)
-        for scenario in scenarios:
-            for number in range(1, times + 1):
-                await self._once(scenario, number)
+        for scenario, number in wanted:
+            self.samples.clear()
+            await self._once(scenario, number)
+            done(self.samples)
 
     async def _once(self, scenario: str, number: int) -> None:
         owner = await self._steady(None)
@@ -235,63 +255,111 @@ class Bench:
 # -- the tables
 
 Figure = Callable[[Sample], float]
-ROWS: Final[Mapping[str, tuple[str, bool, Figure]]] = {
-    "power-off: client's outage": ("power-off", False, lambda s: s.outage),
-    "SIGKILL: who asks ARP anew gets no answer": ("kill", False, lambda s: s.unanswered),
-    "SIGKILL: probes lost by who knows the MAC": ("kill", False, lambda s: s.lost),
-    "SIGTERM: ARP gap": ("stop", False, lambda s: s.unanswered),
-    "SIGTERM: probes lost": ("stop", False, lambda s: s.lost),
-    "speaker starts again: probes lost": ("restart", True, lambda s: s.lost),
-    "silent cut: client's outage": ("partition", False, lambda s: s.outage),
-    "cut node returns: two owners answer": ("partition", True, lambda s: s.shared),
-    "cut node returns: probes lost": ("partition", True, lambda s: s.lost),
-    "carrier loss: client's outage": ("carrier", False, lambda s: s.outage),
-    "carrier back: two owners answer": ("carrier", True, lambda s: s.shared),
-    "carrier back: probes lost": ("carrier", True, lambda s: s.lost),
-}
-"""What -> scenario, done or undone, which figure (ms, or a number of probes)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the table."""
+
+    what: str
+    scenarios: tuple[str, ...]
+    undone: bool
+    figure: Figure
+    """In ms, or a number of probes."""
+    goal: str
+    nodes: int = 3
+
+
+LINES: Final = (
+    Line("power-off: client's outage", ("power-off",), False, lambda s: s.outage, "250 / 500"),
+    Line("same, 10 nodes: client's outage", ("power-off",), False, lambda s: s.outage, "250 / 500", MANY),
+    Line("SIGKILL: who asks ARP anew gets no answer", ("kill",), False, lambda s: s.unanswered, "250 / 500"),
+    Line("SIGKILL: probes lost by who knows the MAC", ("kill",), False, lambda s: s.lost, "0"),
+    Line("SIGTERM: ARP gap", ("stop",), False, lambda s: s.unanswered, "- / 50"),
+    Line("SIGTERM: probes lost", ("stop",), False, lambda s: s.lost, "0"),
+    Line("speaker starts again: probes lost", ("kill", "stop"), True, lambda s: s.lost, "0"),
+    Line("silent cut: client's outage", ("partition",), False, lambda s: s.outage, "250 / 500"),
+    Line("same, 10 nodes: client's outage", ("partition",), False, lambda s: s.outage, "250 / 500", MANY),
+    Line("cut node returns: two owners answer", ("partition",), True, lambda s: s.shared, "200 / 500"),
+    Line("cut node returns: probes lost", ("partition",), True, lambda s: s.lost, "0"),
+    Line("same, 10 nodes: two owners answer", ("partition",), True, lambda s: s.shared, "200 / 500", MANY),
+    Line("same, 10 nodes: probes lost", ("partition",), True, lambda s: s.lost, "0", MANY),
+    Line("carrier loss: client's outage", ("carrier",), False, lambda s: s.outage, "150 / 300"),
+    Line("carrier back: two owners answer", ("carrier",), True, lambda s: s.shared, "-"),
+    Line("carrier back: probes lost", ("carrier",), True, lambda s: s.lost, "0"),
+)  # fmt: skip
 
 
 def table(samples: Sequence[Sample]) -> str:
-    """Median / worst (runs) of every row and system, as Markdown."""
+    """Median / worst (runs) of every line and system, as Markdown."""
     systems = [name for name in SYSTEMS if any(s.system == name for s in samples)]
     lines = [
-        f"| ms, or probes; median / worst (runs) | {' | '.join(systems)} |",
-        "|---" * (len(systems) + 1) + "|",
+        f"| ms, or probes; median / worst (runs) | {' | '.join(systems)} | goal |",
+        "|---" * (len(systems) + 2) + "|",
     ]
-    for what, (scenario, undone, figure) in ROWS.items():
-        wanted = ("kill", "stop") if scenario == "restart" else (scenario,)
+    for line in LINES:
         cells = []
         for system in systems:
             values = [
-                figure(s)
+                line.figure(s)
                 for s in samples
-                if s.system == system and s.scenario in wanted and s.undone is undone
+                if (s.system, s.nodes, s.undone) == (system, line.nodes, line.undone)
+                and s.scenario in line.scenarios
             ]
             cells.append(
                 f"{statistics.median(values):.0f} / {max(values):.0f} ({len(values)})" if values else "-"
             )
         if any(cell != "-" for cell in cells):
-            lines.append(f"| {what} | {' | '.join(cells)} |")
+            lines.append(f"| {line.what} | {' | '.join(cells)} | {line.goal} |")
     return "\n".join(lines)
 
 
+def missing(
+    samples: Sequence[Sample], system: str, nodes: int, rows: Sequence[str], times: int
+) -> list[tuple[str, int]]:
+    """Scenarios and numbers of the runs that are still to be made in one lab."""
+    have = {(s.scenario, s.number) for s in samples if (s.system, s.nodes) == (system, nodes) and s.undone}
+    return [
+        (scenario, number)
+        for scenario, among in (SCENARIOS[row] for row in rows)
+        if among == nodes and (system, scenario) not in NOT_MEASURED
+        for number in range(1, times + 1)
+        if (scenario, number) not in have
+    ]
+
+
+class Book:
+    """The samples, in a file if there is one."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self.samples: list[Sample] = []
+        if file is not None and file.exists():
+            self.samples = [Sample(**each) for each in json.loads(file.read_text(encoding="utf-8"))]
+
+    def add(self, samples: Sequence[Sample]) -> None:
+        self.samples += samples
+        if self._file is not None:
+            new = self._file.with_suffix(".new")
+            new.write_text(json.dumps([asdict(s) for s in self.samples], indent=1), encoding="utf-8")
+            new.rename(self._file)
+
+
 def measure(
-    name: str, nodes: int, scenarios: Sequence[str], times: int, seed: int, keep_logs: Path | None
-) -> tuple[list[Sample], str | None]:
-    """The samples, and what ended the bench early, if something did."""
+    name: str, nodes: int, wanted: Sequence[tuple[str, int]], book: Book, seed: int, keep_logs: Path | None
+) -> str | None:
+    """What ended the bench early, if something did."""
     programs = metallb.programs(lambda text: print(text, file=sys.stderr)) if name == "metallb" else None
     run = runs.create()
-    bench = Bench(name, nodes, run, random.Random(seed), programs)
     try:
-        trio.run(bench.play, scenarios, times)
+        trio.run(Bench(name, nodes, run, random.Random(seed), programs).play, wanted, book.add)
     except LabError as problem:
-        return bench.samples, str(problem)
+        return f"{name}, {nodes} nodes: {problem}"
     finally:
         if keep_logs is not None:
-            _copy_logs(run.directory / "logs", keep_logs / name)
+            _copy_logs(run.directory / "logs", keep_logs / f"{name}-{nodes}")
         run.remove()
-    return bench.samples, None
+    return None
 
 
 def _copy_logs(source: Path, target: Path) -> None:
@@ -300,7 +368,7 @@ def _copy_logs(source: Path, target: Path) -> None:
         (target / file.name).write_bytes(file.read_bytes())
 
 
-def _names(allowed: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+def _names(allowed: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
     def parse(text: str) -> tuple[str, ...]:
         names = tuple(name.strip() for name in text.split(","))
         for name in names:
@@ -314,29 +382,25 @@ def _names(allowed: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--nodes", type=int, default=3)
+    parser.add_argument("--rows", type=_names(SCENARIOS), default=tuple(SCENARIOS))
     parser.add_argument("--systems", type=_names(SYSTEMS), default=SYSTEMS)
-    parser.add_argument("--scenarios", type=_names(SCENARIOS), default=SCENARIOS)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="every single sample goes here")
+    parser.add_argument("--json", type=Path, help="every single sample is kept here, and not made again")
     parser.add_argument("--logs", type=Path, help="the programs' logs go here")
     options = parser.parse_args()
     check_machine()
-    samples: list[Sample] = []
+    book = Book(options.json)
     problems = []
-    for name in options.systems:
-        found, problem = measure(
-            name, options.nodes, options.scenarios, options.runs, options.seed, options.logs
-        )
-        samples += found
-        if problem is not None:
-            problems.append(f"{name}: {problem}")
-        if options.json is not None:
-            options.json.write_text(json.dumps([asdict(s) for s in samples], indent=1), encoding="utf-8")
+    for nodes in sorted({among for _, among in SCENARIOS.values()}):
+        for name in options.systems:
+            wanted = missing(book.samples, name, nodes, options.rows, options.runs)
+            if wanted:
+                problem = measure(name, nodes, wanted, book, options.seed, options.logs)
+                problems += [problem] if problem is not None else []
     where = ", ".join(f"{key} {value}" for key, value in machine().items())
-    print(f"{options.nodes} nodes, seed {options.seed}; {where}\n\n{table(samples)}")
+    print(f"seed {options.seed}; {where}\n\n{table(book.samples)}")
     for problem in problems:
-        print(f"ended early: {problem}", file=sys.stderr)
+        print(f"ended early, to be gone on with: {problem}", file=sys.stderr)
     return 1 if problems else 0
 
 
