@@ -29,6 +29,7 @@ EXPLANATIONS: Final[Mapping[str, str]] = {
     "conflict": "a host that is no speaker uses the address, too",
     "unknown": "no speaker could be asked",
 }
+_WORST_FIRST: Final[tuple[Severity, ...]] = ("error", "warning", "info")
 MAX_MOVES: Final = 200
 MAX_INT64: Final = 2**63 - 1
 
@@ -134,7 +135,9 @@ def overview(picture: Picture) -> Overview:
         vips=vips,
         controllers=tuple(_controller_line(each) for each in picture.controllers),
         moves=moves(picture.events, owners)[:MAX_MOVES],
-        problems=tuple(_problems(picture, nodes, pools, vips)),
+        problems=tuple(
+            sorted(_problems(picture, nodes, pools, vips), key=lambda each: _WORST_FIRST.index(each.severity))
+        ),
     )
 
 

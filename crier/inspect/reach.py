@@ -11,6 +11,7 @@ From outside the way leads through the API server's pod proxy, which needs no ro
 from __future__ import annotations
 
 import functools
+import re
 import ssl
 from collections.abc import Callable
 from enum import Enum
@@ -171,4 +172,4 @@ def _anybody() -> ssl.SSLContext:
 
 def _plain(problem: urllib3.exceptions.HTTPError) -> str:
     text = str(problem)
-    return text.rpartition(": ")[2] or text
+    return re.sub(r"^\[Errno \d+\] ", "", text.rpartition(": ")[2] or text)
