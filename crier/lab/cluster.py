@@ -101,7 +101,7 @@ class Cluster:
         )
         await trio.to_thread.run_sync(self.kubelet.populate)
         say("the controller")
-        await self._start_controller()
+        await self.start_controller()
         await self._wait_for(
             "the controller to create the memberlist Secret",
             lambda: self.kubelet.mount_secret(next(iter(self.lan.nodes))),
@@ -160,7 +160,7 @@ class Cluster:
             return proxy_command(self._plane.kube.programs, name, self._plane.proxy)
         return [*ours, "--kubeconfig", str(self._plane.inside)]
 
-    async def _start_controller(self) -> None:
+    async def start_controller(self) -> None:
         host = self.lan.control_plane
         await trio.to_thread.run_sync(self.kubelet.run_pod, CONTROLLER_POD, "controller", host)
         if self.settings.workloads is not None:
@@ -304,7 +304,9 @@ class Cluster:
 
 
 def our_programs() -> Programs:
-    return Programs((entry_point("crier-controller"),), (entry_point("crier-speaker"),))
+    return Programs(
+        (entry_point("crier-controller"), "--webhook-mode=disabled"), (entry_point("crier-speaker"),)
+    )
 
 
 def check_machine() -> None:

@@ -150,7 +150,7 @@ class Kubelet:
     def __init__(
         self, api: Rest, hosts: Iterable[Host], services: Iterable[LabService], secrets: Path
     ) -> None:
-        self._api = api
+        self.api = api
         self._hosts = {host.name: host for host in hosts}
         self._services = tuple(services)
         self._secrets = secrets
@@ -184,7 +184,7 @@ class Kubelet:
     def run_pod(self, name: str, component: str, host: Host) -> None:
         """The pod's object, as it is once its containers run on `host`."""
         self._ensure(f"/api/v1/namespaces/{SYSTEM}/pods", pod_manifest(name, component, host.name))
-        self._api.merge(
+        self.api.merge(
             f"/api/v1/namespaces/{SYSTEM}/pods/{name}/status", {"status": pod_status(host, component)}
         )
 
@@ -193,7 +193,7 @@ class Kubelet:
 
     def mount_secret(self, node: str) -> bool:
         """Write the memberlist Secret to the node's directory.  False while there is no such Secret."""
-        secret = self._api.get(f"/api/v1/namespaces/{SYSTEM}/secrets/{SECRET}")
+        secret = self.api.get(f"/api/v1/namespaces/{SYSTEM}/secrets/{SECRET}")
         try:
             key = base64.b64decode((secret or {})["data"][SECRET_FILE], validate=True)
         except (KeyError, TypeError, binascii.Error):
@@ -214,13 +214,13 @@ class Kubelet:
             for family in service.families:
                 manifest = slice_manifest(service, family, self._hosts.values(), frozenset(self._unready))
                 path = f"{self._slices()}/{slice_name(service, family)}"
-                self._api.merge(path, {"endpoints": manifest["endpoints"]})
+                self.api.merge(path, {"endpoints": manifest["endpoints"]})
 
     def addresses(self) -> dict[str, list[str]]:
         """Service name -> the addresses it was given."""
         found = {}
         for service in self._services:
-            thing = self._api.get(f"/api/v1/namespaces/{NAMESPACE}/services/{service.name}") or {}
+            thing = self.api.get(f"/api/v1/namespaces/{NAMESPACE}/services/{service.name}") or {}
             ingress: list[dict[str, Any]] = (
                 thing.get("status", {}).get("loadBalancer", {}).get("ingress") or []
             )
@@ -234,11 +234,11 @@ class Kubelet:
         return f"/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices"
 
     def _set_node_status(self, host: Host, *, ready: bool) -> None:
-        self._api.merge(f"/api/v1/nodes/{host.name}/status", {"status": node_status(host, ready=ready)})
+        self.api.merge(f"/api/v1/nodes/{host.name}/status", {"status": node_status(host, ready=ready)})
 
     def _ensure(self, collection: str, thing: Object) -> None:
         try:
-            self._api.create(collection, thing)
+            self.api.create(collection, thing)
         except RestError as problem:
             if problem.status != 409:  # it is there already
                 raise

@@ -47,6 +47,13 @@ class Stage:
                 raise LabError(f"after {PATIENCE:g} s {wrong}\n{logs(self.cluster)}")
             await trio.sleep(0.05)
 
+    async def owners_become(self, wanted: dict[str, str]) -> None:
+        """Returns once it is these who answer, and nobody else."""
+        deadline = time.monotonic() + PATIENCE
+        while (found := await self.owners()) != wanted:
+            if time.monotonic() > deadline:
+                raise LabError(f"{found} answer, not {wanted}\n{logs(self.cluster)}")
+
     async def records(self, since: float) -> dict[str, VipRecord]:
         """What the client saw since then."""
         until = time.monotonic()
