@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from crier.inspect.gather import Picture
-from crier.inspect.overview import pool_lines, vip_lines
+from crier.inspect.overview import node_lines, pool_lines, vip_lines
 from crier.kube.model.addresses import parse_address
 from crier.kube.model.advertisement import parse_l2_advertisements
 from crier.kube.model.errors import ConfigError
@@ -223,11 +223,14 @@ def of_nodes(picture: Picture, kube_proxy: str) -> Iterator[Check]:
 
 def _gossip(picture: Picture) -> Iterator[Check]:
     """Port 7946, every speaker to every other, so each pair both ways."""
+    dead = {line.name for line in node_lines(picture, ()) if line.state in ("dead", "left")}
     for how in ("tcp", "udp"):
         failed: list[str] = []
         tried = 0
         for each in picture.speakers:
             for hail in each.host.gossip if each.host else ():
+                if hail.name in dead:
+                    continue
                 tried += 1
                 why = hail.tcp if how == "tcp" else hail.udp
                 if why:
@@ -239,7 +242,11 @@ def _gossip(picture: Picture) -> Iterator[Check]:
         if tried and not failed:
             yield Check(f"gossip-{how}", "ok", f"{tried} ways between speakers, all open")
         if not tried:
-            yield Check(f"gossip-{how}", "skipped", "there is only one speaker")
+            yield Check(f"gossip-{how}", "skipped", "there are no two speakers that live")
+    for name in sorted(dead):
+        yield Check(
+            "gossip", "warn", f"{name} is dead or has left, so its port was not tried", f"look at {name}"
+        )
 
 
 def _strict_arp(picture: Picture, kube_proxy: str) -> Iterator[Check]:
@@ -294,7 +301,7 @@ def _rp_filter(picture: Picture) -> Iterator[Check]:
     if strict:
         yield Check(
             "rp_filter", "warn",
-            "strict on nodes with several networks, so what comes in by one and leaves by another is dropped: "
+            "strict on nodes with several networks: what comes in by one and leaves by another is dropped: "
             f"{', '.join(strict)}",
             "sysctl net.ipv4.conf.all.rp_filter=2",
         )  # fmt: skip

@@ -5,7 +5,10 @@ Read when it is asked for and never otherwise; a file that cannot be read is lef
 
 from __future__ import annotations
 
+import fcntl
 import re
+import socket
+import struct
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -25,7 +28,10 @@ KUBE_PROXY_PATIENCE: Final = 1.0
 MAX_INTERFACES: Final = 512
 MAX_HAILED: Final = 512
 MAX_ANSWER: Final = 4096
-_NET: Final = Path("/sys/class/net")
+_SIOCGIFFLAGS: Final = 0x8913
+_SIOCGIFHWADDR: Final = 0x8927
+_IFF_UP: Final = 0x1
+_IFF_RUNNING: Final = 0x40
 _CONF: Final = Path("/proc/sys/net/ipv4/conf")
 _PATTERN: Final = re.compile(r"^\s*-\s*[\"']?(.*?)[\"']?\s*$")
 
@@ -66,20 +72,20 @@ async def _note(entry: dict[str, Any], how: str, hail: Any, *args: Any) -> None:
     entry[how] = await hail(*args)
 
 
-def interfaces(root: Path = _NET) -> list[dict[str, Any]]:
-    """Name, whether it is up, its hardware address."""
+def interfaces() -> list[dict[str, Any]]:
+    """Name, whether it is up and has carrier, its hardware address.
+
+    Asked of the kernel by socket, which is of our network namespace whatever /sys is of.
+    """
     found = []
-    with suppress(OSError):
-        for path in sorted(root.iterdir())[:MAX_INTERFACES]:
-            if not path.is_dir():
-                continue  # bonding_masters is a file
-            found.append(
-                {
-                    "name": path.name,
-                    "up": _text(path / "operstate") in ("up", "unknown"),
-                    "mac": _text(path / "address"),
-                }
-            )
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for _, name in sorted(socket.if_nameindex(), key=lambda pair: pair[1])[:MAX_INTERFACES]:
+            request = struct.pack("256s", name.encode()[:15])
+            with suppress(OSError):  # it went away while we looked
+                flags = struct.unpack_from("H", fcntl.ioctl(sock, _SIOCGIFFLAGS, request), 16)[0]
+                mac = fcntl.ioctl(sock, _SIOCGIFHWADDR, request)[18:24].hex(":")
+                up = bool(flags & _IFF_UP and flags & _IFF_RUNNING)
+                found.append({"name": name, "up": up, "mac": mac})
     return found
 
 

@@ -86,7 +86,8 @@ def call(there: Visit) -> tuple[int, bytes, str]:
         body = answer.read(MAX_ANSWER)
         return answer.status, body, answer.headers.get("Content-Type", "text/plain")
     except (OSError, http.client.HTTPException) as problem:
-        text = f"error trying to reach service: dial tcp {there.address}:{there.port}: {getattr(problem, 'strerror', None) or problem}"
+        why = getattr(problem, "strerror", None) or str(problem)
+        text = f"error trying to reach service: dial tcp {there.address}:{there.port}: {why}"
         raise ApiError(503, text) from None
     finally:
         connection.close()
