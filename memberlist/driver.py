@@ -23,6 +23,7 @@ import trio
 
 from . import codec, streams
 from .addresses import advertised, parse_join, resolve
+from .alarm import Alarm, alarm
 from .config import Address, Config
 from .core import Core
 from .delegate import Delegate
@@ -55,11 +56,12 @@ class Member:
         core: Core,
         wire: Wire,
         udp: socket.socket,
+        alarm: Alarm,
         nursery: trio.Nursery,
     ) -> None:
         self._config, self._core, self._wire, self._udp, self._nursery = config, core, wire, udp, nursery
         self._bare = dataclasses.replace(wire, compress=False)
-        self._timer = trio.CancelScope()
+        self._alarm = alarm
         self._observers: list[Callable[[Event], None]] = []
         self._streams: list[Events] = []
         self._finished: dict[int, trio.Event] = {}
@@ -166,16 +168,9 @@ class Member:
 
     # -------------------------------------------------------------------------------------- tasks
 
-    async def _receive(self) -> None:
+    async def _run(self) -> None:
         while True:
-            await trio.lowlevel.wait_readable(self._udp)
-            self._drain()
-            self._rearm()
-
-    async def _keep_time(self) -> None:
-        while True:
-            with trio.CancelScope(deadline=self._core.next_deadline()) as self._timer:
-                await trio.sleep_forever()
+            await self._alarm.wait()
             self._turn()
 
     def _turn(self) -> None:
@@ -185,7 +180,9 @@ class Member:
             self.late_max = late
         # What came in while we were late must be read before anybody is blamed for silence.
         drained = self._drain()
-        self._perform(self._core.tick(now, drained=drained))
+        if self._core.next_deadline() <= now:
+            self._carry_out(self._core.tick(now, drained=drained))
+        self._alarm.set(self._core.next_deadline())
 
     def _drain(self) -> bool:
         """Read what waits; False when there is more than is good to read in one go."""
@@ -213,13 +210,7 @@ class Member:
 
     def _perform(self, effects: Sequence[Effect]) -> None:
         self._carry_out(effects)
-        self._rearm()
-
-    def _rearm(self) -> None:
-        # Later is set too: an awakening for nothing costs more.
-        at = self._core.next_deadline()
-        if at != self._timer.deadline:
-            self._timer.deadline = at
+        self._alarm.set(self._core.next_deadline())
 
     def _carry_out(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
@@ -371,7 +362,7 @@ async def open_member(
     rng = rng or random.Random()
     udp, tcp = _bind(config.bind)
     failure: BaseException | None = None
-    with udp, tcp:
+    with udp, tcp, contextlib.closing(alarm(udp)) as until:
         address, port = advertised(config.bind, config.advertise, udp.getsockname()[1])
         wire = Wire(
             keyring=config.keyring,
@@ -385,11 +376,10 @@ async def open_member(
         now = trio.current_time()
         core = Core(config, address=address, port=port, now=now, rng=rng, delegate=delegate)
         async with trio.open_nursery() as nursery:
-            member = Member(config, core, wire, udp, nursery)
+            member = Member(config, core, wire, udp, until, nursery)
             member._perform(core.start(now))
             listener = streams.Listener(tcp, wire, timeout=config.tcp_timeout, serve=member._serve)
-            nursery.start_soon(member._receive)
-            nursery.start_soon(member._keep_time)
+            nursery.start_soon(member._run)
             nursery.start_soon(listener.run)
             try:
                 yield member

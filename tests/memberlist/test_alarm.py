@@ -1,0 +1,88 @@
+"""Both kinds of alarm keep the same promises, whichever this system would choose."""
+
+import contextlib
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+import trio
+import trio.testing
+
+from memberlist.alarm import Alarm, ScopeAlarm, TimerAlarm, alarm
+
+PATIENCE = 10.0
+LONG = 1000.0
+
+
+@pytest.fixture
+def udp() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
+        one.bind(("127.0.0.1", 0))
+        one.setblocking(False)
+        yield one
+
+
+kinds = pytest.mark.parametrize("kind", [TimerAlarm, ScopeAlarm])
+
+
+def ring(udp: socket.socket) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.sendto(b"x", udp.getsockname())
+
+
+@kinds
+async def test_it_ends_at_the_moment(udp: socket.socket, kind: Callable[[socket.socket], Alarm]) -> None:
+    with contextlib.closing(kind(udp)) as it, trio.fail_after(PATIENCE):
+        for _ in range(3):
+            at = trio.current_time() + 0.01
+            it.set(at)
+            await it.wait()
+            assert trio.current_time() >= at - 1e-6
+
+
+@kinds
+async def test_it_ends_when_something_can_be_read_and_until_it_was_read(
+    udp: socket.socket, kind: Callable[[socket.socket], Alarm]
+) -> None:
+    with contextlib.closing(kind(udp)) as it, trio.fail_after(PATIENCE):
+        it.set(float("inf"))
+        ring(udp)
+        await it.wait()
+        await it.wait()
+        assert udp.recv(10) == b"x"
+        with trio.move_on_after(0.02) as scope:
+            await it.wait()
+        assert scope.cancelled_caught
+
+
+@kinds
+async def test_a_wait_under_way_ends_earlier_or_later_when_it_is_set_anew(
+    udp: socket.socket, kind: Callable[[socket.socket], Alarm]
+) -> None:
+    with contextlib.closing(kind(udp)) as it, trio.fail_after(PATIENCE):
+        it.set(trio.current_time() + LONG)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(it.wait)
+            await trio.testing.wait_all_tasks_blocked()
+            it.set(trio.current_time())
+        at = trio.current_time() + 0.05
+        it.set(at - 0.04)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(it.wait)
+            await trio.testing.wait_all_tasks_blocked()
+            it.set(at)
+        assert trio.current_time() >= at - 1e-6
+
+
+@kinds
+async def test_a_moment_that_has_passed_ends_it_at_once(
+    udp: socket.socket, kind: Callable[[socket.socket], Alarm]
+) -> None:
+    with contextlib.closing(kind(udp)) as it, trio.fail_after(PATIENCE):
+        it.set(trio.current_time() - 5.0)
+        await it.wait()
+
+
+async def test_linux_has_the_cheap_one(udp: socket.socket) -> None:
+    with contextlib.closing(alarm(udp)) as it:
+        assert isinstance(it, TimerAlarm)
