@@ -12,6 +12,7 @@ what a planner before us left in FRR.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import ipaddress
 from collections.abc import Mapping, Sequence
@@ -62,26 +63,61 @@ def want(base: Base, routes: Mapping[str, Mapping[Prefix, Path]]) -> Wanted:
     networks: dict[str, dict[str, int]] = {}
     entries: dict[str, dict[int, tuple[str, ...]]] = {}
     for vrf, router in base.routers.items():
-        told: dict[Prefix, list[tuple[Neighbor, Path]]] = {}
-        for neighbor in router.neighbors:
-            entries[neighbor.out_map] = {}
-            for prefix, path in routes.get(neighbor.peer, {}).items():
-                if (4 if prefix.family is Family.IPV4 else 6) in neighbor.families:
-                    told.setdefault(prefix, []).append((neighbor, path))
-        tags: dict[tuple[tuple[Neighbor, Path], ...], int] = {}
+        meanings, told = _meanings(router.neighbors, routes)
+        tags: dict[tuple[int, ...], int] = {}
         found = networks[vrf] = {}
-        for prefix, meant in told.items():
-            key = tuple(meant)
-            tag = tags.get(key)
+        entries |= {neighbor.out_map: {} for neighbor in router.neighbors}
+        for key, numbers in told.items():
+            tag = tags.get(numbers)
             if tag is None:
-                tag = tags[key] = _tag(vrf, key)
-                for neighbor, path in key:
+                meant = [meanings[number] for number in numbers]
+                tag = tags[numbers] = _tag(vrf, meant)
+                for neighbor, path in meant:
                     entries[neighbor.out_map][tag] = entry_lines(tag, path)
-            found[str(prefix)] = tag
+            found[_text(*key)] = tag
     return Wanted(base, networks, entries)
 
 
-def _tag(vrf: str, meant: Sequence[tuple[Neighbor, Path]]) -> int:
+_Meaning = tuple[Neighbor, Path]
+_Key = tuple[bool, bytes]
+"""A prefix: whether it is IPv6, and its NLRI.  Unlike `Prefix` it is hashed without a line of Python."""
+
+
+def _meanings(
+    neighbors: Sequence[Neighbor], routes: Mapping[str, Mapping[Prefix, Path]]
+) -> tuple[list[_Meaning], dict[_Key, tuple[int, ...]]]:
+    """All that is said to anybody, and for each prefix the numbers of what is said of it.
+
+    There are many prefixes and few paths, so each path is compared once, not once for each prefix.
+    """
+    meanings: list[_Meaning] = []
+    told: dict[_Key, tuple[int, ...]] = {}
+    for neighbor in neighbors:
+        numbers: dict[Path, int] = {}
+        known: dict[int, tuple[int]] = {}
+        """By identity; the paths live as long as `routes`."""
+        families = [Family.IPV4 if version == 4 else Family.IPV6 for version in neighbor.families]
+        for (family, nlri), path in routes.get(neighbor.peer, {}).items():
+            if family not in families:
+                continue
+            number = known.get(id(path))
+            if number is None:
+                if path not in numbers:
+                    numbers[path] = len(meanings)
+                    meanings.append((neighbor, path))
+                number = known[id(path)] = (numbers[path],)
+            key = (family is Family.IPV6, nlri)
+            told[key] = told.get(key, ()) + number
+    return meanings, told
+
+
+@functools.lru_cache(maxsize=1 << 17)
+def _text(six: bool, nlri: bytes) -> str:
+    """The same prefixes are asked for at every change."""
+    return str(Prefix(Family.IPV6 if six else Family.IPV4, nlri))
+
+
+def _tag(vrf: str, meant: Sequence[_Meaning]) -> int:
     """1..4294967295.  Of two classes out of a hundred to be taken for one the chance is one in a million."""
     said = repr((vrf, [(neighbor.out_map, entry_lines(0, path)) for neighbor, path in meant]))
     return int.from_bytes(hashlib.sha256(said.encode()).digest()[:4], "big") or 1

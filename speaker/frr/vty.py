@@ -21,6 +21,11 @@ MAX_COMMAND: Final = 4000
 MAX_ANSWER: Final = 1 << 26
 """Octets of all answers that were not taken yet: a running configuration of a million prefixes."""
 CHUNK: Final = 65536
+MANY: Final = 100
+"""Answers that are waited for."""
+PATIENCE: Final = 0.005
+"""Seconds between two looks at what came, while there are `MANY` to come: a daemon writes each answer by itself,
+and to be woken for every one of them costs both sides more than the commands do."""
 TIMEOUT: Final = 30.0
 """Seconds without a single octet until a daemon is given up: it may be busy, but not for that long."""
 
@@ -165,6 +170,8 @@ class Vty:
             answers = self._decoder.feed(bytes(data))
             count -= len(answers)
             take(answers)
+            if count > MANY:
+                await trio.sleep(PATIENCE)
 
 
 @functools.cache

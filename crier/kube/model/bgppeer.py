@@ -88,6 +88,8 @@ class BgpPeer:
     router_id: IPv4Address | None = None
     node_selectors: tuple[Selector, ...] = ()
     password: bytes | None = field(default=None, repr=False)
+    password_secret: str = ""
+    """Name of the Secret the password is from, in the peer's namespace; empty when the peer has it itself."""
     bfd: BfdProfile | None = None
     graceful_restart: bool = False
     multihop: bool = False
@@ -165,6 +167,7 @@ class _Parser:
             router_id=self._router_id(),
             node_selectors=parse_selectors(spec.node_selectors, self._path("nodeSelectors"), self._problems),
             password=self._password(secrets, waiting),
+            password_secret=spec.password_secret.name if spec.password_secret else "",
             bfd=bfd,
             graceful_restart=spec.enable_graceful_restart is True,
             multihop=spec.ebgp_multi_hop is True,
