@@ -37,8 +37,8 @@ JOIN_TIMEOUT: Final = 3.0
 YIELD_QUIET: Final = 60.0
 """Seconds without the stranger until an address that was left to it is answered again."""
 
-SLICE: Final = 64
-"""Addresses decided in one go: well under a millisecond."""
+SLICE: Final = 32
+"""Addresses decided in one go: with what follows from it (frames, tables) about a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)

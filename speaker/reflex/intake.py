@@ -16,7 +16,7 @@ from speaker.orders import BadOrder, SealedOrders, Vip, unseal
 from speaker.reflex.effects import Interfaces
 from speaker.reflex.l2.core import pack
 
-SLICE: Final = 64
+SLICE: Final = 32
 MAX_CANDIDATES: Final = 16384
 MAX_NAME: Final = 255
 

@@ -55,9 +55,9 @@ from speaker.settings import ConflictPolicy
 log = logs.get(__name__)
 
 PULSE_INTERVAL: Final = 1.0
-_CHUNK: Final = 64
+_CHUNK: Final = 32
 """Addresses looked at in one go."""
-_FLUSH_FIRST: Final = 32
+_FLUSH_FIRST: Final = 16
 """Effects applied until the first frames go out."""
 _TELL_CHUNK: Final = 16
 _MAX_UNTOLD: Final = 65536

@@ -15,7 +15,7 @@ from speaker.reflex.vip import State, View
 
 CLAIM_LASTS: Final = 120.0
 """Seconds a stranger's use of an address is told about: longer than two answers to it are apart."""
-_CHUNK: Final = 128
+_CHUNK: Final = 64
 """VIPs reported in one go."""
 
 AnsweredBy: TypeAlias = Callable[[str], tuple[tuple[str, ...], str]]

@@ -25,7 +25,7 @@ log = logs.get(__name__)
 MAX_READS: Final = 64
 """Frames (or netlink datagrams) taken in one go, before everybody else has a turn."""
 
-MAX_SENDS: Final = 64
+MAX_SENDS: Final = 32
 """Announcements made in one go."""
 
 _FULL_PAUSE: Final = 0.01
