@@ -21,6 +21,7 @@ from allocator.page.serve import StatusPage
 from allocator.report import Reporter
 from allocator.secret import ensure_secret
 from allocator.settings import PROG, Settings, parse
+from allocator.webhook.service import serve_webhook
 from crier.kube.client import Api, NoCluster
 from crier.kube.events import Recorder
 from crier.kube.watch import backoff
@@ -67,7 +68,8 @@ async def run(api: Api, settings: Settings) -> None:
     fence = Fence()
     campaign = None
     working_api = api
-    if settings.leader_elect:
+    only_webhook = settings.webhook_mode == "onlywebhook"
+    if settings.leader_elect and not only_webhook:
         campaign = Campaign(api, fence, namespace=settings.namespace, identity=identity(settings.pod_name))
         working_api = Api(FencedTransport(api.transport, fence))
     recorder = Recorder(working_api, COMPONENT)
@@ -108,14 +110,17 @@ async def run(api: Api, settings: Settings) -> None:
         stopping = trio.Event()
         await nursery.start(stop_on_signal, lambda _: hurry(nursery, stopping))
         await nursery.start(serve, routes, settings.health_host, settings.health_port)
-        if settings.ml_secret_name:
+        if settings.webhook_mode != "disabled":
+            nursery.start_soon(keep_webhook, api, settings)
+        if settings.ml_secret_name and not only_webhook:
             nursery.start_soon(
                 ensure_secret, api, settings.namespace, settings.ml_secret_name, settings.deployment
             )
         nursery.start_soon(keep_scraped, api, settings, routes)
         if campaign is not None:
             nursery.start_soon(stand, campaign)
-        nursery.start_soon(work, campaign, controller, reporter, recorder, stopping)
+        if not only_webhook:
+            nursery.start_soon(work, campaign, controller, reporter, recorder, stopping)
         await stopping.wait()
         if campaign is not None:
             await campaign.stop()
@@ -177,6 +182,19 @@ def begin_anew(me: str) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
+
+
+async def keep_webhook(api: Api, settings: Settings) -> None:
+    """Every replica answers; it needs no lease, because who asks wants to know and nothing is written."""
+    await serve_webhook(
+        api,
+        Tls(settings.tls_min_version, settings.tls_cipher_suites),
+        namespace=settings.namespace,
+        port=settings.webhook_port,
+        secret=settings.webhook_secret,
+        service=settings.webhook_service,
+        directory=settings.webhook_cert_dir,
+    )
 
 
 async def keep_scraped(api: Api, settings: Settings, routes: Mapping[str, Handler]) -> None:

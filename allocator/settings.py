@@ -9,6 +9,7 @@ from crier.ops import flags as flags_module
 from crier.ops.flags import Flags, UsageError
 
 PROG = "crier-controller"
+WEBHOOK_MODES = ("enabled", "disabled", "onlywebhook")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,15 @@ class Settings:
     """Serve a page for people at `/` of the health port."""
     leader_elect: bool
     """Write only while we hold the Lease; needed as soon as two controllers may run."""
+    webhook_mode: str = "disabled"
+    """One of `WEBHOOK_MODES`."""
+    webhook_port: int = 9443
+    webhook_secret: str = ""
+    """With the webhook's certificate and authority, which we make and renew."""
+    webhook_service: str = ""
+    """By whose name the API server calls the webhook."""
+    webhook_cert_dir: str = ""
+    """With a certificate that others make; "": ours."""
 
 
 def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
@@ -44,29 +54,28 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     flags_module.add_common(flags)
     flags.text("--ml-secret-name", env="METALLB_ML_SECRET_NAME", help="Secret with the gossip key, to make")
     flags.text("--deployment", env="METALLB_DEPLOYMENT", help="our Deployment, owner of that Secret")
-    flags.switch(
-        "--disable-cert-rotation", help="accepted: there is no webhook whose certificate could rotate"
-    )
+    flags.switch("--disable-cert-rotation", help="the webhook's certificate is made and rotated by others")
     flags.text(
         "--cert-dir",
-        default="/tmp/k8s-webhook-server/serving-certs",  # noqa: S108 - MetalLB's default, not used
-        help="accepted: there is no webhook",
+        default="/tmp/k8s-webhook-server/serving-certs",  # noqa: S108 - MetalLB's default
+        help="with tls.crt and tls.key of the webhook; read with --disable-cert-rotation",
     )
-    flags.text("--cert-service-name", default="metallb-webhook-service", help="accepted: there is no webhook")
+    flags.text("--cert-service-name", default="metallb-webhook-service", help="Service of the webhook")
     flags.choice(
         "--webhook-mode",
-        ("enabled", "disabled", "onlywebhook"),
+        WEBHOOK_MODES,
         default="enabled",
-        help="accepted: the CRDs' own rules and ConfigurationState take the webhook's place",
+        help="whether to refuse bad configuration at admission; onlywebhook: and do nothing else",
     )
-    flags.text("--webhook-secret", default="metallb-webhook-cert", help="accepted: there is no webhook")
-    flags.switch("--webhook-http2", help="accepted: there is no webhook")
+    flags.text(
+        "--webhook-secret", default="metallb-webhook-cert", help="Secret with the webhook's certificate"
+    )
+    flags.switch("--webhook-http2", help="accepted: the webhook speaks HTTP/1.1")
+    flags.port("--webhook-port", default=9443, zero=True, help="port of the webhook")
     flags.switch("--leader-elect", help="several controllers may run: only the holder of the Lease writes")
     flags.switch("--status-page", env="CRIER_STATUS_PAGE", default=True, help="a page for people at /")
     flags.text("--health-bind-address", help="address for --health-probe-port; empty: all")
     values = flags.parse(argv)
-    if values["webhook_mode"] == "onlywebhook":
-        raise UsageError("--webhook-mode: there is no webhook, so 'onlywebhook' would do nothing at all")
     suites = tuple(name.strip() for name in values["tls_cipher_suites"].split(",") if name.strip())
     if suites and values["tls_min_version"] != "VersionTLS12":
         raise UsageError("--tls-cipher-suites: TLS 1.3 has no choice; set --tls-min-version=VersionTLS12")
@@ -85,4 +94,9 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         metrics_cert_dir=values["metrics_cert_dir"],
         status_page=values["status_page"],
         leader_elect=values["leader_elect"],
+        webhook_mode=values["webhook_mode"],
+        webhook_port=values["webhook_port"],
+        webhook_secret=values["webhook_secret"],
+        webhook_service=values["cert_service_name"],
+        webhook_cert_dir=values["cert_dir"] if values["disable_cert_rotation"] else "",
     )

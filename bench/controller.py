@@ -66,7 +66,7 @@ def main() -> None:
 
 def contenders(ours: bool, peer: bool) -> Iterator[tuple[str, Sequence[str]]]:
     if ours:
-        yield "crier", (sys.executable, "-m", "allocator.app")
+        yield "crier", (sys.executable, "-m", "allocator.app", "--webhook-mode=disabled")
     if peer:
         try:
             yield f"metallb {metallb.VERSION}", metallb.programs(progress).controller

@@ -15,6 +15,8 @@ import yaml
 from allocator.campaign import Campaign
 from allocator.fence import Fence
 from allocator.settings import parse
+from allocator.webhook.admission import RULES
+from allocator.webhook.service import CONVERT
 from crier.kube import resources
 from crier.kube.client import Api
 from crier.kube.resources import CONFIGURATION_STATES, IP_ADDRESS_POOLS, Resource
@@ -139,6 +141,35 @@ def test_two_controllers(base: list[dict[str, Any]]) -> None:
     assert deployment["spec"]["replicas"] == 2
     assert deployment["spec"]["strategy"]["type"] == "RollingUpdate"
     assert len(built) == len(base)
+
+
+def test_webhooks(base: list[dict[str, Any]]) -> None:
+    """The overlay registers what the program answers, under MetalLB's names."""
+    built = build("overlays/webhooks")
+    configured = find(built, "ValidatingWebhookConfiguration", "metallb-webhook-configuration")["webhooks"]
+    assert {each["clientConfig"]["service"]["path"] for each in configured} == RULES.keys()
+    for each in configured:
+        ((rule,), place) = each["rules"], each["clientConfig"]["service"]
+        asked = RULES[place["path"]]
+        assert rule["resources"] == [asked.resource.plural]
+        assert rule["apiVersions"] == [asked.resource.version]
+        assert set(rule["operations"]) == set(asked.operations)
+        assert (each["failurePolicy"], each["sideEffects"]) == ("Fail", "None")
+        assert (place["name"], place["namespace"]) == ("metallb-webhook-service", SYSTEM)
+    crd = find(built, "CustomResourceDefinition", "bgppeers.metallb.io")
+    assert crd["spec"]["conversion"]["webhook"]["clientConfig"]["service"]["path"] == CONVERT
+    (container,) = find(built, "Deployment", "controller")["spec"]["template"]["spec"]["containers"]
+    environ = {"METALLB_NAMESPACE": SYSTEM, "METALLB_POD_NAME": "controller-0"}
+    found = parse(container["args"], environ)
+    assert found.webhook_mode == "enabled"
+    assert ("webhook-server", found.webhook_port) in [
+        (each["name"], each["containerPort"]) for each in container["ports"]
+    ]
+    (port,) = find(built, "Service", found.webhook_service)["spec"]["ports"]
+    assert (port["port"], port["targetPort"]) == (443, found.webhook_port)
+    assert find(built, "Secret", found.webhook_secret)
+    (container,) = find(base, "Deployment", "controller")["spec"]["template"]["spec"]["containers"]
+    assert parse(container["args"], environ).webhook_mode == "disabled"
 
 
 def test_every_service_account_and_role_meets(base: list[dict[str, Any]]) -> None:

@@ -58,7 +58,8 @@ def program(kubeconfig: Path | None, *arguments: str, **environ: str) -> Iterato
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "allocator.app", f"--health-probe-port={port}"),
-            *("--health-bind-address=127.0.0.1", f"--port={free_port()}", "--leader-elect", *arguments),
+            *("--health-bind-address=127.0.0.1", f"--port={free_port()}", "--leader-elect"),
+            *("--webhook-mode=disabled", *arguments),
         ],
         env={
             "PATH": os.environ["PATH"],

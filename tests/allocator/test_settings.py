@@ -70,13 +70,25 @@ def test_every_flag_of_metallb_is_taken() -> None:
     )
 
 
+def test_the_webhook() -> None:
+    found = parse([], ENVIRON)
+    assert (found.webhook_mode, found.webhook_port, found.webhook_cert_dir) == ("enabled", 9443, "")
+    assert (found.webhook_secret, found.webhook_service) == (
+        "metallb-webhook-cert",
+        "metallb-webhook-service",
+    )
+    assert parse(["--cert-dir", "/c"], ENVIRON).webhook_cert_dir == ""
+    assert parse(["--cert-dir", "/c", "--disable-cert-rotation"], ENVIRON).webhook_cert_dir == "/c"
+    assert parse(["--webhook-mode=onlywebhook"], ENVIRON).webhook_mode == "onlywebhook"
+
+
 @pytest.mark.parametrize(
     ("argv", "environ", "problem"),
     [
         ([], {"METALLB_NAMESPACE": "n"}, "--pod-name (or METALLB_POD_NAME): required"),
         (["--port", "70000"], ENVIRON, "--port: 70000 is not in 1..65535"),
         (["--log-level", "loud"], ENVIRON, "--log-level: 'loud' is not one of"),
-        (["--webhook-mode", "onlywebhook"], ENVIRON, "--webhook-mode: there is no webhook"),
+        (["--webhook-mode", "sometimes"], ENVIRON, "--webhook-mode: 'sometimes' is not one of"),
         (["--tls-cipher-suites", "x"], ENVIRON, "--tls-cipher-suites: TLS 1.3 has no choice"),
         (["--nonsense"], ENVIRON, "--nonsense: unknown flag"),
     ],

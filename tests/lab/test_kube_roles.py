@@ -5,6 +5,7 @@ A permission that is missing fails what needs it; one that nobody uses is named 
 
 from __future__ import annotations
 
+import json
 import signal
 import ssl
 import urllib.request
@@ -118,7 +119,7 @@ def refusals(kube: Kube) -> list[str]:
 async def test_the_controller_gives_addresses_and_tells(kube: Kube, furnished: Accounts) -> None:
     rest = kube.rest
     services = "/api/v1/namespaces/default/services"
-    with controller(furnished):
+    with controller(furnished) as running:
         rest.create(services, service("four"))
         rest.create(services, service("both", ipFamilyPolicy="RequireDualStack"))
         assert await eventually(lambda: ips(rest, "four")) == ["203.0.113.0"]
@@ -146,6 +147,14 @@ async def test_the_controller_gives_addresses_and_tells(kube: Kube, furnished: A
             return [event["message"] for event in events if event["reason"] == "IPAllocated"]
 
         await eventually(told, lambda found: 'Assigned IP ["203.0.113.0"]' in found)
+
+        page = json.loads(await trio.to_thread.run_sync(running.ask, "/page.json"))
+        assert [vip["services"] for vip in page["vips"]] == [["default/four"], ["default/both"]] + [
+            ["default/both"]
+        ]
+        assert [pool["assigned"] for pool in page["pools"]] == [3]
+        unread = [problem for problem in page["problems"] if "could not be read" in problem["text"]]
+        assert unread == []
     assert refusals(kube) == []
 
 
@@ -355,8 +364,6 @@ def test_what_an_account_may_not(
 BGP: Final = ("bgppeers", "bgpadvertisements", "bfdprofiles", "communities")
 IDLE: Final = {
     CONTROLLER: {
-        # what MetalLB's roles have, for whoever rolls back to it in place
-        *(f"{verb} communities.metallb.io" for verb in ("get", "list", "watch")),
         "patch configurationstates.metallb.io",  # one that another process of ours made gets its owner
         "patch events",  # when the same is told again
     },
