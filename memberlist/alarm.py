@@ -11,14 +11,16 @@ import ctypes
 import os
 import select
 import socket
+import time
 from typing import Final, Protocol
 
 import trio
 
 CLOCK_MONOTONIC: Final = 1
-SOON: Final = 1e-6
-"""Seconds; the kernel takes zero for never."""
-LONGEST: Final = 1e9
+ABSOLUTE: Final = 1
+"""TFD_TIMER_ABSTIME."""
+NEVER: Final = 4e9
+"""Seconds since the machine started; some 127 years."""
 
 
 class Alarm(Protocol):
@@ -49,16 +51,17 @@ class TimerAlarm:
         self._either.register(self._timer, select.EPOLLIN)
         self._setting = _Setting()
         self._at = 0.0
+        self._offset = trio.current_time() - time.monotonic()
 
     def set(self, at: float) -> None:
         if at == self._at:
             return
         self._at = at
-        seconds = min(max(at - trio.current_time(), SOON), LONGEST)
+        seconds = min(at - self._offset, NEVER)
         setting = self._setting
-        setting.seconds = whole = int(seconds)
-        setting.nanoseconds = int((seconds - whole) * 1e9)
-        _set(self._timer, 0, setting, None)
+        setting.seconds = whole = max(int(seconds), 0)
+        setting.nanoseconds = max(int((seconds - whole) * 1e9), 1)  # the kernel takes zero for never
+        _set(self._timer, ABSOLUTE, setting, None)
 
     async def wait(self) -> None:
         await trio.lowlevel.wait_readable(self._either.fileno())

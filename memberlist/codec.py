@@ -6,7 +6,8 @@ Each message has one `Layout`, and both directions are read off it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, TypeAlias
 
 from memberlist.errors import DecodeError
 from memberlist.layout import (
@@ -180,9 +181,10 @@ def decode(data: bytes) -> PacketMessage:
         if kind == MessageType.USER:
             return User(data[1:])
         raise DecodeError(f"message type {kind} has no place in a packet")
+    if (quick := _decode_quickly(data)) is not None:
+        return quick
     try:
-        value = unpack(data[1:])
-        message: PacketMessage = _build_quickly(kind, value) or layout.build(value)
+        message: PacketMessage = layout.build(unpack(data[1:]))
     except DecodeError as problem:
         raise DecodeError(f"{MessageType(kind).name}: {problem}") from None
     return message
@@ -194,22 +196,37 @@ def decode(data: bytes) -> PacketMessage:
 # do what the layouts do for that shape and give None for every other; the tests hold one against the other.
 
 _BARE_ACK: Final = b"\x02\x82\xa7Payload\xc0\xa5SeqNo"
-_PING_KEYS: Final = (b"Node", b"SeqNo", b"SourceAddr", b"SourceNode", b"SourcePort")
+_PING_HEAD: Final = b"\x00\x85\xa4Node"
+_SEQ_KEY: Final = b"\xa5SeqNo"
+_FIXED_RAW: Final = range(0xA0, 0xC0)
+"""What a text of up to 31 octets begins with."""
+_SHORT: Final = 512
+"""Octets of the pings whose shape is remembered."""
+_SHAPES: Final = 1024
+
+_Shape: TypeAlias = tuple[str, bytes, int, str]
+"""All of a ping but its number."""
 
 
 def _encode_full_ping(ping: Ping) -> bytes | None:
-    port, address = ping.source_port, ping.source_addr
-    if not (
-        ping.source_node and 0 <= ping.seq_no <= MAX_U32 and 0 < port <= MAX_U16 and len(address) in (4, 16)
-    ):
+    if not 0 <= ping.seq_no <= MAX_U32:
         return None
-    return b"\x00" + pack({
-        "Node": ping.node.encode("utf-8", "surrogateescape"),
-        "SeqNo": ping.seq_no,
+    frame = _ping_frame(ping.node, ping.source_addr, ping.source_port, ping.source_node)
+    return None if frame is None else frame[0] + pack(ping.seq_no) + frame[1]
+
+
+@lru_cache(maxsize=_SHAPES)
+def _ping_frame(node: str, address: bytes, port: int, source: str) -> tuple[bytes, bytes] | None:
+    """What stands before and after the number."""
+    if not (source and 0 < port <= MAX_U16 and len(address) in (4, 16)):
+        return None
+    head = _PING_HEAD + pack(node.encode("utf-8", "surrogateescape")) + _SEQ_KEY
+    tail = pack({
         "SourceAddr": address,
-        "SourceNode": ping.source_node.encode("utf-8", "surrogateescape"),
+        "SourceNode": source.encode("utf-8", "surrogateescape"),
         "SourcePort": port,
     })  # fmt: skip
+    return head, tail[1:]
 
 
 def _encode_bare_ack(ack: Ack) -> bytes | None:
@@ -218,34 +235,34 @@ def _encode_bare_ack(ack: Ack) -> bytes | None:
     return None
 
 
-def _build_quickly(kind: int, value: object) -> Ping | Ack | None:
-    if type(value) is not tuple:
-        return None
-    if kind == 0 and len(value) == 5:
-        (
-            (node_key, node),
-            (seq_key, seq_no),
-            (address_key, address),
-            (source_key, source),
-            (port_key, port),
-        ) = value
-        if (
-            (node_key, seq_key, address_key, source_key, port_key) == _PING_KEYS
-            and type(node) is type(address) is type(source) is bytes
-            and type(seq_no) is type(port) is int
-            and 0 <= seq_no <= MAX_U32
-            and 0 <= port <= MAX_U16
-            and len(address) in (4, 16)
-        ):
-            names = node.decode("utf-8", "surrogateescape"), source.decode("utf-8", "surrogateescape")
-            return Ping(seq_no, names[0], address, port, names[1])
-    elif kind == 2 and len(value) == 2:
-        (payload_key, payload), (seq_key, seq_no) = value
-        if (
-            (payload_key, seq_key) == (b"Payload", b"SeqNo")
-            and payload is None
-            and type(seq_no) is int
-            and 0 <= seq_no <= MAX_U32
-        ):
-            return Ack(seq_no)
+def _decode_quickly(data: bytes) -> Ping | Ack | None:
+    if data.startswith(_BARE_ACK):
+        seq_no, end = _number(data, len(_BARE_ACK))
+        return Ack(seq_no) if end == len(data) else None
+    if data.startswith(_PING_HEAD) and len(_PING_HEAD) < len(data) <= _SHORT and data[7] in _FIXED_RAW:
+        start = 8 + data[7] - _FIXED_RAW.start
+        seq_no, end = _number(data, start + len(_SEQ_KEY))
+        if end and data.startswith(_SEQ_KEY, start):
+            shape = _ping_shape(data[: start + len(_SEQ_KEY)], data[end:])
+            return None if shape is None else Ping(seq_no, *shape)
     return None
+
+
+def _number(data: bytes, start: int) -> tuple[int, int]:
+    """An unsigned integer of 16 or 32 bits and where it ends; 0 if it is none."""
+    kind = data[start : start + 1]
+    size = 5 if kind == b"\xce" else 3 if kind == b"\xcd" else 0
+    end = start + size
+    if not size or end > len(data):
+        return 0, 0
+    return int.from_bytes(data[start + 1 : end], "big"), end
+
+
+@lru_cache(maxsize=_SHAPES)
+def _ping_shape(head: bytes, tail: bytes) -> _Shape | None:
+    """None when it takes the long way to know, or to say what is wrong."""
+    try:
+        ping = PING.decode(head[1:] + b"\x01" + tail)
+    except DecodeError:
+        return None
+    return (ping.node, ping.source_addr, ping.source_port, ping.source_node)

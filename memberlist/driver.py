@@ -61,6 +61,7 @@ class Member:
     ) -> None:
         self._config, self._core, self._wire, self._udp, self._nursery = config, core, wire, udp, nursery
         self._bare = dataclasses.replace(wire, compress=False)
+        self._ipv6 = udp.family == socket.AF_INET6
         self._alarm = alarm
         self._observers: list[Callable[[Event], None]] = []
         self._streams: list[Events] = []
@@ -179,24 +180,26 @@ class Member:
         if late > self.late_max:
             self.late_max = late
         # What came in while we were late must be read before anybody is blamed for silence.
-        drained = self._drain()
+        drained = self._drain(now)
         if self._core.next_deadline() <= now:
             self._carry_out(self._core.tick(now, drained=drained))
         self._alarm.set(self._core.next_deadline())
 
-    def _drain(self) -> bool:
+    def _drain(self, now: float) -> bool:
         """Read what waits; False when there is more than is good to read in one go."""
-        allowed = self._config.cidrs_allowed
+        allowed, receive = self._config.cidrs_allowed, self._udp.recvfrom
         for _ in range(MAX_DRAIN):
             try:
-                datagram, sender = self._udp.recvfrom(MAX_PACKET)
+                datagram, sender = receive(MAX_PACKET)
             except BlockingIOError:
                 return True
             except OSError as problem:
                 log.info("receive_failed", extra={"why": str(problem)})
                 return True
             host = sender[0]
-            source = (host[7:] if host.startswith("::ffff:") and "." in host else host, sender[1])
+            if self._ipv6 and host.startswith("::ffff:") and "." in host:
+                host = host[7:]
+            source = (host, sender[1])
             if allowed and not any(ipaddress.ip_address(source[0]) in network for network in allowed):
                 continue
             try:
@@ -205,7 +208,7 @@ class Member:
                 self.packets_dropped += 1
                 log.debug("packet_dropped", extra={"sender": source, "why": str(problem)})
                 continue
-            self._carry_out(self._core.handle_packet(messages, source, trio.current_time()))
+            self._carry_out(self._core.handle_packet(messages, source, now))
         return False
 
     def _perform(self, effects: Sequence[Effect]) -> None:
@@ -234,8 +237,8 @@ class Member:
         small = sum(map(len, parts)) < WORTH_COMPRESSING
         wire = self._bare if small else self._wire
         host, port = effect.to
-        if (":" in host) != (self._udp.family == socket.AF_INET6):
-            if self._udp.family == socket.AF_INET:
+        if (":" in host) != self._ipv6:
+            if not self._ipv6:
                 return  # it has an IPv6 address and we have none
             host = "::ffff:" + host
         try:

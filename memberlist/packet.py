@@ -36,6 +36,7 @@ MAX_DEPTH: Final = 16
 MAX_COMMANDS: Final = 4096
 """Messages and layers in one datagram, so that a small one that inflates well cannot keep us busy."""
 
+_WRAPPERS: Final = frozenset((MessageType.COMPOUND, MessageType.COMPRESS, MessageType.CRC))
 _COMPOUND: Final = int(MessageType.COMPOUND)
 _COMPRESS: Final = int(MessageType.COMPRESS)
 _CHECKSUM: Final = struct.Struct("!BI")
@@ -62,6 +63,8 @@ class Wire:
     encryption_version: int = 1
     """0 for members that speak protocol 1, else 1."""
     label_octets: bytes = field(init=False, repr=False)
+    _bare: bool = field(init=False, repr=False)
+    """There is no label, and nothing to do with one."""
 
     def __post_init__(self) -> None:
         octets = self.label.encode("utf-8", "surrogateescape")
@@ -70,6 +73,7 @@ class Wire:
         if self.encryption_version not in (0, 1):
             raise ConfigError(f"encryption_version: {self.encryption_version}; it must be 0 or 1")
         object.__setattr__(self, "label_octets", octets)
+        object.__setattr__(self, "_bare", not octets and not self.skip_label)
 
     @property
     def encrypting(self) -> bool:
@@ -116,6 +120,11 @@ class Wire:
         DecodeError if that leaves nothing (an honest compound of no parts is an empty list), or a layer is
         wrong.
         """
+        if self._bare and (self.verify_incoming or not self.keyring) and datagram[:1] != b"\xf4":
+            # Nearly all there is: one message, at most encrypted.
+            data = self.keyring.decrypt(datagram, aad=b"") if self.keyring else datagram
+            if data and data[0] not in _WRAPPERS:
+                return [codec.decode(data)]
         opened = self.examine(datagram)
         if opened.problems and not opened.messages:
             raise DecodeError(opened.problems[0])

@@ -110,7 +110,7 @@ def decoded(decode: Callable[[bytes], object], data: bytes) -> object:
         return None
 
 
-@pytest.mark.parametrize("message", [PING, Ack(7)])
+@pytest.mark.parametrize("message", [PING, replace(PING, seq_no=300), Ack(7), Ack(300), Ack(70_000)])
 def test_short_cuts_refuse_what_the_layouts_refuse(message: Ping | Ack) -> None:
     layout: Layout[Any] = codec.PING if isinstance(message, Ping) else codec.ACK
     data = codec.encode(message)
