@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from typing import Final
 
 from bgp_lite.attributes import GRACEFUL_SHUTDOWN, Dialect, Path, encode_next_hop, encode_path, encode_raw
@@ -68,6 +69,8 @@ class AdjRibOut:
     wanted: dict[Prefix, Path] = field(default_factory=dict)
     sent: dict[Prefix, Path] = field(default_factory=dict)
     _changed: dict[Prefix, None] = field(default_factory=dict)
+    _changes: int = 0
+    """Counts them: who was interrupted knows whether anything happened meanwhile."""
     _end_of_rib_due: set[Family] = field(default_factory=set)
     _end_of_refresh_due: set[Family] = field(default_factory=set)
 
@@ -81,12 +84,29 @@ class AdjRibOut:
 
     def replace(self, wanted: Mapping[Prefix, Path]) -> None:
         """Make this the whole wanted set."""
-        for prefix in [prefix for prefix in self.wanted if prefix not in wanted]:
+        old, sent, changed = self.wanted, self.sent, self._changed
+        self._changes += 1
+        if not old and not sent:
+            self.wanted = dict(wanted)
+            self._changed = dict.fromkeys(wanted)
+            return
+        if not wanted:
+            old.clear()
+            self._changed = dict.fromkeys(sent)
+            return
+        for prefix in [prefix for prefix in old if prefix not in wanted]:
             self.withdraw(prefix)
         for prefix, path in wanted.items():
-            known = self.wanted.get(prefix)
-            if known is not path and known != path:
-                self.announce(prefix, path)
+            known = old.get(prefix)
+            if known is path or known == path:
+                continue
+            # `announce`, spelled out: tables are large.
+            old[prefix] = path
+            told = sent.get(prefix)
+            if told is path or told == path:
+                changed.pop(prefix, None)
+            else:
+                changed[prefix] = None
 
     def session_up(self, families: Iterable[Family]) -> None:
         """A session begins: the peer knows nothing, waits for an end-of-RIB per family (RFC 4724 §4.1)."""
@@ -122,12 +142,19 @@ class AdjRibOut:
         Lazy: what is not taken is not marked as sent.  Changes made meanwhile are left for the next call.
         """
         changed, self._changed = self._changed, {}
+        done: list[list[Prefix]] = []
+        finished = False
         try:
-            yield from self._withdrawals(changed, outlet)
-            yield from self._announcements(changed, outlet)
+            yield from self._withdrawals(changed, outlet, done)
+            yield from self._announcements(changed, outlet, done)
+            finished = True
         finally:
-            # Whatever was not taken stays due, in front of what changed since.
-            self._changed = {**changed, **self._changed}
+            if not finished:
+                # Whatever was not taken stays due, in front of what changed since.
+                for batch in done:
+                    for prefix in batch:
+                        changed.pop(prefix, None)
+                self._changed = {**changed, **self._changed}
         for family in sorted(self._end_of_rib_due):
             self._end_of_rib_due.discard(family)
             if family in outlet.families:
@@ -137,21 +164,28 @@ class AdjRibOut:
             yield encode(RouteRefresh(family, UNICAST, REFRESH_ENDS))
 
     def _mark(self, prefix: Prefix) -> None:
+        self._changes += 1
         sent, wanted = self.sent.get(prefix), self.wanted.get(prefix)
         if sent is wanted or sent == wanted:
             self._changed.pop(prefix, None)  # there and back again before anybody was told
         else:
             self._changed[prefix] = None
 
-    def _withdrawals(self, changed: dict[Prefix, None], outlet: Outlet) -> Iterator[bytes]:
+    def _withdrawals(
+        self, changed: dict[Prefix, None], outlet: Outlet, done: list[list[Prefix]]
+    ) -> Iterator[bytes]:
+        changes = self._changes
         all_gone = [prefix for prefix in changed if prefix not in self.wanted and prefix in self.sent]
         for family in sorted(outlet.families) if all_gone else ():
             gone = [prefix for prefix in all_gone if prefix.family is family]
             overhead = _EMPTY_UPDATE + (_UNREACH_HEAD if family is Family.IPV6 else 0)
             for batch in _packed(gone, outlet.max_message - overhead):
-                due = [prefix for prefix in batch if prefix not in self.wanted]  # as of now, not of the start
-                for prefix in batch:
-                    del changed[prefix]
+                due = batch
+                if (
+                    self._changes != changes
+                ):  # what is wanted again since the start is marked nowhere any more
+                    due = [prefix for prefix in batch if prefix not in self.wanted]
+                done.append(batch)
                 for prefix in due:
                     del self.sent[prefix]
                 nlri = b"".join([nlri for _, nlri in due])
@@ -163,11 +197,13 @@ class AdjRibOut:
                     attributes = encode_raw(unreach(family, nlri))
                     yield frame_update(b"\0\0" + struct.pack("!H", len(attributes)) + attributes)
 
-    def _announcements(self, changed: dict[Prefix, None], outlet: Outlet) -> Iterator[bytes]:
+    def _announcements(
+        self, changed: dict[Prefix, None], outlet: Outlet, done: list[list[Prefix]]
+    ) -> Iterator[bytes]:
+        changes = self._changes
         for (family, path), prefixes in self._grouped(changed).items():
             if family not in outlet.families or not (path.next_hop or family in outlet.next_hops):
-                for prefix in prefixes:
-                    del changed[prefix]  # never sent in this session, nothing to take back
+                done.append(prefixes)  # never sent in this session, nothing to take back
                 continue
             before, after = encode_path(path, outlet.dialect)
             next_hop = path.next_hop or outlet.next_hops[family]
@@ -179,11 +215,11 @@ class AdjRibOut:
                 fixed = before + after
                 room = outlet.max_message - _EMPTY_UPDATE - len(fixed) - _REACH_HEAD - len(next_hop)
             for batch in _packed(prefixes, room):
-                # As of now: what was withdrawn since the start, unsent, is marked nowhere any more.
-                due = [prefix for prefix in batch if (now := self.wanted.get(prefix)) is path or now == path]
-                for prefix in batch:
-                    del changed[prefix]
-                self.sent.update(dict.fromkeys(due, path))
+                due = batch
+                if self._changes != changes:  # what was withdrawn since the start is marked nowhere any more
+                    due = [each for each in batch if (now := self.wanted.get(each)) is path or now == path]
+                done.append(batch)
+                self.sent.update(zip(due, repeat(path), strict=False))
                 nlri = b"".join([nlri for _, nlri in due])
                 if not nlri:
                     continue
@@ -196,21 +232,24 @@ class AdjRibOut:
 
     def _grouped(self, changed: dict[Prefix, None]) -> dict[tuple[Family, Path], list[Prefix]]:
         """What is to be announced, by what makes its messages differ."""
-        # Most prefixes share one Path object: its hash is asked for once, not for each of them.
+        # Most prefixes share one Path object, and neighbours most of all: its hash is asked for once.
         by_object: dict[tuple[Family, int], tuple[Path, list[Prefix]]] = {}
-        for prefix in list(changed):
-            path = self.wanted.get(prefix)
+        last_family, last_path, last = None, None, list[Prefix]()
+        wanted = self.wanted.get
+        for prefix in changed:
+            path = wanted(prefix)
             if path is None:
-                del changed[prefix]  # never sent in this session, or it would have been withdrawn by now
-                continue
-            known = by_object.get((prefix.family, id(path)))
-            if known is None:
-                by_object[prefix.family, id(path)] = path, [prefix]
-            else:
-                known[1].append(prefix)
+                continue  # never sent in this session, or it would have been withdrawn by now
+            if path is not last_path or prefix[0] is not last_family:
+                last_family, last_path = prefix[0], path
+                last = by_object.setdefault((last_family, id(path)), (path, []))[1]
+            last.append(prefix)
         groups: dict[tuple[Family, Path], list[Prefix]] = {}
         for (family, _), (path, prefixes) in by_object.items():
-            groups.setdefault((family, path), []).extend(prefixes)
+            if known := groups.get((family, path)):
+                known.extend(prefixes)
+            else:
+                groups[family, path] = prefixes
         return groups
 
 

@@ -118,19 +118,30 @@ class Bird:
     """BIRD 2 at host `number`, AS 65000, passive towards 10.9.0.2 and fd09::2."""
 
     def __init__(
-        self, rig: Rig, number: int, *, peer: str = "10.9.0.2", extra: str = "", local_as: int = 65000
+        self,
+        rig: Rig,
+        number: int,
+        *,
+        peer: str = "10.9.0.2",
+        extra: str = "",
+        local_as: int = 65000,
+        fib: bool = True,
     ) -> None:
         need("bird")
         self.host = rig.host(number)
-        self._control = rig.workdir / f"bird{number}.ctl"
+        self.control = rig.workdir / f"bird{number}.ctl"
         config = rig.workdir / f"bird{number}.conf"
         local = f"fd09::{number}" if ":" in peer else f"10.9.0.{number}"
+        kernel = "".join(
+            f"protocol kernel {{ {family} {{ import none; export all; }}; }}\n"
+            for family in ("ipv4", "ipv6")
+            if fib
+        )
         config.write_text(f"""
             log "{rig.workdir}/bird{number}.log" all; router id 10.9.0.{number};
             protocol device {{ scan time 1; }}
             protocol direct {{ ipv4; ipv6; }}
-            protocol kernel {{ ipv4 {{ import none; export all; }}; }}
-            protocol kernel {{ ipv6 {{ import none; export all; }}; }}
+            {kernel}
             protocol bfd {{ accept direct; interface "eth0" {{
                 min rx interval 50 ms; min tx interval 50 ms; multiplier 3; }}; }}
             protocol bgp peer {{ local {local} as {local_as}; neighbor {peer} as 65001;
@@ -138,16 +149,16 @@ class Bird:
                 ipv4 {{ import all; export none; }}; ipv6 {{ import all; export none; }}; }}
         """)
         self.process = rig.spawn(
-            self.host, ["bird", "-f", "-c", str(config), "-s", str(self._control)], stderr=subprocess.DEVNULL
+            self.host, ["bird", "-f", "-c", str(config), "-s", str(self.control)], stderr=subprocess.DEVNULL
         )
         self.log = rig.workdir / f"bird{number}.log"
-        eventually(self._control.exists)
+        eventually(self.control.exists)
 
     def ask(self, command: str) -> str:
         """The control socket's answer, up to its final status line."""
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(5)
-            sock.connect(str(self._control))
+            sock.connect(str(self.control))
             stream = sock.makefile("rb")
             stream.readline()
             sock.sendall(f"{command}\n".encode())

@@ -1,0 +1,339 @@
+"""`bgp_lite` beside ExaBGP, GoBGP and MetalLB's native session, in one run, against the real BIRD and FRR.
+
+    python bench/bgp.py [--runs 5] [--crashes 20] [--only NAME] [--hogs MINUTES]
+
+Each speaker has a host (a network namespace) and one eBGP session to BIRD, over one bridge; both share the
+processors of this machine.  A row's time begins with the trigger (the wanted set given, the lines written)
+and ends when BIRD counts all routes as imported.  Octets are what the speaker's interface sent, headers
+included.  Medians, with the least and the most.
+
+A crash: the node's process is stopped where it stands, its TCP connection stays, and FRR's kernel says when
+the route is gone (BFD 50 ms x 3, hold time 90 s).  `--hogs`: four busy processes beside
+`python -m bgp_lite bfd`, and how often either end saw the session down.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench.bgp_peers.build import NotPossible
+from bench.bgp_peers.contenders import CONTENDERS, SOURCE, Contender
+from tests.bgp_lite.rig import Announcer, Bird, Frr, Rig, eventually, rig
+
+BIRD: Final = "10.9.0.4"
+MANY, MOST = 10_000, 100_000
+LONGEST: Final = 60.0
+"""Seconds a speaker may take for a row."""
+POLL: Final = 0.001
+FRR_PEER: Final = """ neighbor 10.9.0.2 remote-as 65001
+ neighbor 10.9.0.2 timers 30 90
+ neighbor 10.9.0.2 timers connect 1
+ neighbor 10.9.0.2 bfd
+ neighbor 10.9.0.2 bfd profile fast
+ address-family ipv4 unicast
+  neighbor 10.9.0.2 activate
+ exit-address-family
+"""
+
+
+class Control:
+    """BIRD's control socket, kept open: a question costs it next to nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self._sock = socket.socket(socket.AF_UNIX)
+        self._sock.settimeout(10)
+        self._sock.connect(str(path))
+        self._stream = self._sock.makefile("rb")
+        self._stream.readline()
+
+    def ask(self, command: str) -> str:
+        self._sock.sendall(f"{command}\n".encode())
+        text = b""
+        for line in self._stream:
+            text += line
+            if re.match(rb"(0\d|8\d|9\d)\d\d ", line):
+                break
+        return text.decode()
+
+    def imported(self) -> int:
+        found = re.search(r"Routes: +(\d+) imported", self.ask("show protocols all peer"))
+        return int(found[1]) if found else 0
+
+    def since(self) -> str:
+        """State of the session and when it began, as BIRD prints it."""
+        return next(line for line in self.ask("show protocols peer").splitlines() if "peer" in line)
+
+    def close(self) -> None:
+        self._stream.close()
+        self._sock.close()
+
+
+@dataclass
+class Row:
+    announce: list[float] = field(default_factory=list)
+    withdraw: list[float] = field(default_factory=list)
+    octets: list[int] = field(default_factory=list)
+    updates: list[int] = field(default_factory=list)
+    memory: list[int] = field(default_factory=list)
+    resets: int = 0
+
+    def __str__(self) -> str:
+        times = f"{spread(self.announce):24}{spread(self.withdraw):24}"
+        sizes = f"{max(self.octets, default=0) / 1000:<9.1f}{max(self.memory, default=0) / 1024:<9.1f}"
+        session = f"{self.resets} resets" if self.resets else "stays"
+        return f"{times}{max(self.updates, default='-'):<10}{sizes}{session}"
+
+
+def until(control: Control, count: int, began: float) -> float:
+    while control.imported() != count:
+        if time.monotonic() - began > LONGEST:
+            return float("inf")
+        time.sleep(POLL)
+    return time.monotonic() - began
+
+
+def sent(host: str) -> int:
+    shown = subprocess.run(
+        ["ip", "-j", "-s", "-n", host, "link", "show", "eth0"], check=True, capture_output=True, text=True
+    )
+    return int(json.loads(shown.stdout)[0]["stats64"]["tx"]["bytes"])
+
+
+def status(pid: int, name: str) -> int:
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(next(line for line in text.splitlines() if line.startswith(name)).split()[1])
+
+
+@contextmanager
+def speaking(kind: type[Contender], lan: Rig, host: str, control: Control) -> Iterator[Contender]:
+    speaker = kind(lan, host, BIRD)
+    try:
+        eventually(lambda: "Established" in control.since(), within=60)
+        time.sleep(0.3)  # its end-of-RIB
+        yield speaker
+    finally:
+        speaker.stop()
+        eventually(lambda: "Established" not in control.since() and control.imported() == 0, within=30)
+
+
+def one_run(lan: Rig, host: str, control: Control, kind: type[Contender], count: int, row: Row) -> None:
+    with speaking(kind, lan, host, control) as speaker:
+        told = speaker.updates()
+        speaker.prepare(count)
+        before, session = sent(host), control.since()
+        began = time.monotonic()
+        speaker.go()
+        row.announce.append(until(control, count, began))
+        time.sleep(0.2)
+        row.octets.append(sent(host) - before)
+        if told is not None:
+            row.updates.append((speaker.updates() or 0) - told)
+        row.memory.append(status(speaker.speaker, "VmHWM"))
+        began = time.monotonic()
+        speaker.withdraw()
+        row.withdraw.append(until(control, 0, began))
+        time.sleep(0.2)
+        if control.since() != session:
+            row.resets += 1
+
+
+def spread(values: list[float], unit: float = 1.0, digits: int = 3) -> str:
+    if not values:
+        return "-"
+    if max(values) == float("inf"):
+        return f"more than {LONGEST:g}"
+    low, middle, high = min(values), statistics.median(values), max(values)
+    return f"{middle / unit:.{digits}f} [{low / unit:.{digits}f}-{high / unit:.{digits}f}]"
+
+
+def tables(lan: Rig, options: argparse.Namespace) -> None:
+    host = lan.host(2)
+    bird = Bird(lan, 4, fib=False)
+    control = Control(bird.control)
+    titles = (("speaker", 24), ("announced, s", 24), ("withdrawn, s", 24), ("messages", 10), ("kB sent", 9))
+    head = "".join(f"{title:{width}}" for title, width in (*titles, ("RSS, MB", 9), ("session", 0)))
+    for count in (MANY, MOST):
+        print(f"\n{count:,} /32 to BIRD, session up\n{head}")
+        for name, kind in CONTENDERS.items():
+            if options.only and options.only not in name:
+                continue
+            row = Row()
+            # What takes half a minute a time is not measured more often than it needs to be believed.
+            runs = options.runs if count == MANY or name.startswith("bgp_lite") else 1
+            try:
+                for _ in range(runs):
+                    one_run(lan, host, control, kind, count, row)
+                    if row.announce[-1] > LONGEST:
+                        break
+            except NotPossible as problem:
+                print(f"{name:24}not measured: {problem}")
+                continue
+            except AssertionError as problem:
+                print(f"{name:24}stopped: {problem}")
+            print(f"{name:24}{row}", flush=True)
+    control.close()
+    bird.process.terminate()
+    bird.process.wait()
+
+
+def memory(lan: Rig, host: str) -> None:
+    """One process with sessions and BFD to four routers, beside one that has only imported trio."""
+    others = [f"10.9.0.{number}" for number in range(11, 15)]
+    birds = [Bird(lan, number, extra="bfd on;", fib=False) for number in range(11, 15)]
+    child = _child(lan, host, others)
+    try:
+        eventually(lambda: all("Established" in b.ask("show protocols peer") for b in birds), within=30)
+        eventually(lambda: all("Up" in b.ask("show bfd sessions") for b in birds), within=30)
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(b"memory\n")
+        child.stdin.flush()
+        words = next(line.split() for line in child.stdout if line.startswith(b"memory"))
+        bare, now = int(words[1]) / 1024, int(words[2]) / 1024
+        print(
+            f"\nmemory: {now - bare:.1f} MB for BGP and BFD with 4 routers, all of the process {now:.1f} MB"
+        )
+    finally:
+        child.kill()
+        child.wait()
+        for stream in (child.stdin, child.stdout):
+            if stream is not None:
+                stream.close()
+
+
+def _child(lan: Rig, host: str, routers: list[str]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "bench.bgp_peers.library", SOURCE, ",".join(routers), "bfd"]
+    where = Path(__file__).parents[1]
+    return lan.spawn(host, command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=where)
+
+
+class FibMonitor:
+    """When the kernel of a router lost a route, by its own clock."""
+
+    def __init__(self, lan: Rig, host: str) -> None:
+        self._output = lan.workdir / "fib.txt"
+        with self._output.open("wb") as file:
+            self.process = lan.spawn(host, ["ip", "-ts", "monitor", "route"], stdout=file)
+
+    def lost(self, net: str, after: float) -> float | None:
+        """Seconds after a wall-clock time."""
+        for line in self._output.read_text().splitlines():
+            found = re.match(r"\[(\d+)-(\d+)-(\d+)T(\d+):(\d+):(\d+\.\d+)\] Deleted (\S+)", line)
+            if found and found[7] == net:
+                *date, seconds = found.groups()[:6]
+                text = "-".join(date[:3]) + " " + ":".join(date[3:])
+                at = time.mktime(time.strptime(text, "%Y-%m-%d %H:%M")) + float(seconds)
+                if at >= after:
+                    return at - after
+        return None
+
+
+def crashes(lan: Rig, host: str, count: int) -> None:
+    frr = Frr(lan, 3, peers=FRR_PEER)
+    took: list[float] = []
+    announcer = Announcer(
+        lan,
+        host,
+        "--peer",
+        "10.9.0.3",
+        "--source",
+        SOURCE,
+        "--hold",
+        "90",
+        "--bfd",
+        "50x3",
+        "--connect-time",
+        "1",
+    )
+    announcer.say("+ 203.0.113.9")
+    monitor = FibMonitor(lan, frr.host)
+    for _ in range(count):
+        eventually(lambda: "203.0.113.9" in lan.routes(frr.host), within=60)
+        eventually(lambda: [peer["status"] for peer in frr.ask("show bfd peers")] == ["up"], within=60)
+        time.sleep(0.6 + os.urandom(1)[0] / 2560)  # both ends at full speed, and no common beat
+        began = time.time()
+        announcer.process.send_signal(signal.SIGSTOP)
+        took.append(eventually(partial(monitor.lost, "203.0.113.9", began), within=30))
+        announcer.process.send_signal(signal.SIGCONT)
+    took.sort()
+    worst = took[min(len(took) - 1, round(0.99 * len(took)))]
+    print(f"\ncrash of the node -> out of FRR's FIB, BFD 50x3, {count} times:", end=" ")
+    print(
+        f"median {1000 * statistics.median(took):.0f}, p99 {1000 * worst:.0f}, most {1000 * took[-1]:.0f} ms"
+    )
+    announcer.process.kill()
+    announcer.process.wait()
+    for process in frr.processes.values():
+        process.terminate()
+        process.wait()
+
+
+def hogs(lan: Rig, host: str, minutes: float) -> None:
+    frr = Frr(lan, 3, peers=FRR_PEER)
+    output = lan.workdir / "bfd.json"
+    command = [sys.executable, "-m", "bgp_lite", "bfd", "--json", "--peer", "10.9.0.3", "--source", SOURCE]
+    with output.open("wb") as file:
+        lan.spawn(host, [*command, "--transmit", "50", "--receive", "50"], stdout=file)
+    eventually(lambda: [peer["status"] for peer in frr.ask("show bfd peers")] == ["up"], within=60)
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+    try:
+        time.sleep(minutes * 60)
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    events = [json.loads(line) for line in output.read_text().splitlines()]
+    downs = sum(event["event"] == "bfd" and event["old"] == "UP" for event in events)
+    counters = frr.ask("show bfd peers counters")
+    theirs = sum(int(each.get("session-down", 0)) for each in counters)
+    print(f"\n4 hogs on {os.cpu_count()} cores for {minutes:g} min, BFD 50x3:", end=" ")
+    print(f"down {downs} times here, {theirs} at FRR")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--crashes", type=int, default=20)
+    parser.add_argument("--only", metavar="NAME", help="speakers whose name has this in it")
+    parser.add_argument("--hogs", type=float, default=0.0, metavar="MINUTES", help="only this (0: not)")
+    options = parser.parse_args()
+    bird = subprocess.run(["bird", "--version"], capture_output=True, text=True, check=False)
+    machine = f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}"
+    print(f"{bird.stderr.strip() or bird.stdout.strip()}; {machine}")
+    with tempfile.TemporaryDirectory() as scratch:
+        work = Path(scratch)
+        if options.hogs:
+            with rig(work) as lan:
+                hogs(lan, lan.host(2), options.hogs)
+            return
+        with rig(work) as lan:
+            tables(lan, options)
+        if options.only:
+            return
+        with rig(work) as lan:
+            memory(lan, lan.host(2))
+        if options.crashes:
+            with rig(work) as lan:
+                crashes(lan, lan.host(2), options.crashes)
+
+
+if __name__ == "__main__":
+    main()
