@@ -53,8 +53,7 @@ def parse_bgpd(text: str) -> Held:
         if raw == line:  # not indented: a section begins, or ends
             router, out, tag = None, None, 0
             if found := _ROUTER.fullmatch(line):
-                router = HeldRouter(int(found[1]))
-                held.routers[found[2] or ""] = router
+                router = held.routers.setdefault(found[2] or "", HeldRouter(int(found[1])))
             elif found := _OUT.fullmatch(line):
                 out = (found[1], int(found[2]))
                 # 0 unless the next line says otherwise: half an entry, which matches everything, must go
