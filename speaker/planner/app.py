@@ -165,7 +165,7 @@ class Program:
                     self._report_due.set()
 
     def _happened(self, what: Happened) -> None:
-        self.metrics.happened.add(what.what)
+        self.metrics.note(what)
         if what.what == "conflict":
             self.metrics.conflict(what.subject, what.mac)
         self._found(what)

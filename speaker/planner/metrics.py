@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from crier.ops.metrics import Counter, Family, Gauge, Labels, Registry, Reported
-from speaker.orders import VipState
+from speaker.orders import Happened, VipState
 from speaker.planner.reflex import Reflex
 
 MAX_RIVALS: Final = 32
+FAILOVER_WINDOW: Final = 5.0
+"""Seconds after a loss in which what is taken over is taken over because of it."""
+_LOSSES: Final = frozenset({"member_unreachable", "member_died", "member_left"})
 
 
 class Metrics:
@@ -56,6 +59,15 @@ class Metrics:
             "What happened in the reflex: took_over, handed_over, conflict, member_unreachable and the like.",
             ("what",),
         )
+        self.failovers = Counter(
+            "crier_speaker_failover_seconds_count", "Addresses taken over because a speaker was lost or left."
+        )
+        self.failover_seconds = Counter(
+            "crier_speaker_failover_seconds_sum",
+            "Seconds from the news that a speaker is lost or leaves to our answering in its place; what comes "
+            "before the news is what the watchers or SWIM need to notice.",
+        )
+        self._lost_at: float | None = None
         self.conflicts = Counter(
             "crier_vip_conflicts_total",
             "Announcements of our addresses by other hosts that were answered; the hosts beyond the first "
@@ -73,6 +85,8 @@ class Metrics:
             self.orders_sent,
             self.api_errors,
             self.happened,
+            self.failovers,
+            self.failover_seconds,
             self.conflicts,
             _per_address(
                 "metallb_layer2_requests_received",
@@ -159,6 +173,16 @@ class Metrics:
             ),
             *more,
         )
+
+    def note(self, what: Happened) -> None:
+        """Count what the reflex tells."""
+        self.happened.add(what.what)
+        if what.what in _LOSSES:
+            self._lost_at = what.at
+        elif what.what == "took_over" and self._lost_at is not None:
+            if 0 <= (seconds := what.at - self._lost_at) <= FAILOVER_WINDOW:
+                self.failovers.add()
+                self.failover_seconds.add(amount=seconds)
 
     def conflict(self, address: str, mac: str) -> None:
         """Count one.  A host may invent hardware addresses, so only so many become labels."""
