@@ -89,20 +89,22 @@ def plan_hosts(run: Run, nodes: int) -> tuple[Host, ...]:
     if not MIN_NODES <= nodes <= MAX_NODES:
         raise LabError(f"nodes: {nodes} is not between {MIN_NODES} and {MAX_NODES}")
 
-    def host(name: str, number: int, *, routes: bool = False) -> Host:
-        return Host(
-            name=name,
-            netns=run.netns(name),
-            mac=f"02:c7:1e:07:00:{number:02x}",
-            ipv4=NETWORK4[number],
-            ipv6=NETWORK6[int(str(number), 16)],  # so that ::11 is beside .11
-            routes=routes,
-        )
-
     return (
-        host("client", 100),
-        host("control-plane", 2),
-        *(host(f"node-{n}", 10 + n, routes=True) for n in range(1, nodes + 1)),
+        make_host(run, "client", 100),
+        make_host(run, "control-plane", 2),
+        *(make_host(run, f"node-{n}", 10 + n, routes=True) for n in range(1, nodes + 1)),
+    )
+
+
+def make_host(run: Run, name: str, number: int, *, routes: bool = False) -> Host:
+    """`number` is the last part of its addresses."""
+    return Host(
+        name=name,
+        netns=run.netns(name),
+        mac=f"02:c7:1e:07:00:{number:02x}",
+        ipv4=NETWORK4[number],
+        ipv6=NETWORK6[int(str(number), 16)],  # so that ::11 is beside .11
+        routes=routes,
     )
 
 
@@ -162,6 +164,7 @@ class Lan:
         hosts = plan_hosts(run, nodes)
         self.client, self.control_plane = hosts[:2]
         self.nodes: dict[str, Host] = {host.name: host for host in hosts[2:]}
+        self._more: list[Host] = []
         self.switch = run.netns(SWITCH)
         self._silent: set[str] = set()
         self._lossy: dict[str, float] = {}
@@ -178,11 +181,23 @@ class Lan:
             "link add lan type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
             "link set lan up",
         )
-        for host in (self.client, self.control_plane, *self.nodes.values()):
+        for host in self._hosts():
             self._plug_in(host)
 
+    def plug_in(self, name: str, number: int, *, routes: bool = True) -> Host:
+        """One more host, such as a router, at the address with that last part.  Raises LabError."""
+        host = make_host(self._run, name, number, routes=routes)
+        if any(host.ipv4 == other.ipv4 or name == other.name for other in self._hosts()):
+            raise LabError(f"there is a host {name!r} or {host.ipv4} on this LAN already")
+        self._more.append(host)
+        self._plug_in(host)
+        return host
+
+    def _hosts(self) -> tuple[Host, ...]:
+        return (self.client, self.control_plane, *self.nodes.values(), *self._more)
+
     def host(self, name: str) -> Host:
-        for host in (self.client, self.control_plane, *self.nodes.values()):
+        for host in self._hosts():
             if host.name == name:
                 return host
         raise LabError(f"no host {name!r} on this LAN")

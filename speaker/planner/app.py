@@ -29,7 +29,7 @@ from crier.ops.lifecycle import stop_on_signal
 from crier.ops.metrics import CONTENT_TYPE
 from crier.ops.scrape import BadTls, Tls
 from speaker import settings as speaker_settings
-from speaker.orders import BadOrder, Bfd, BfdPeer, Happened, Hello, Orders, Seeds, Vip
+from speaker.orders import BadOrder, Bfd, BfdPeer, Happened, Hello, Orders, Pulse, Seeds, Vip
 from speaker.planner import bgpmetrics, configstate, documents, events, host
 from speaker.planner.configuration import Keeper
 from speaker.planner.link import Link, ReflexGone, fit
@@ -160,6 +160,8 @@ class Program:
                 case Bfd():
                     self.reflex.note(message)
                     self.routed.note_bfd(message)
+                case Pulse():
+                    self.reflex.note(message)  # no news of any service, and it comes every second
                 case _:
                     self.reflex.note(message)
                     self._report_due.set()
@@ -386,6 +388,7 @@ class Program:
             synced=self.sources.synced,
             pids=(os.getppid(), os.getpid()),
             uptime=trio.current_time() - self._started_at,
+            sessions=self.routed.sessions,
         )
 
     async def _host(self) -> Response:

@@ -8,7 +8,7 @@ whether their sessions are up or not.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from crier.kube.model.states import (
     NODE_LABEL,
@@ -18,6 +18,9 @@ from crier.kube.model.states import (
 )
 from crier.kube.resources import SERVICE_BGP_STATUSES
 from speaker.planner.l2status import Action, Amend, Create, Delete, Owner
+
+PAUSE_MAX: Final = 1.0
+"""Seconds between two objects made for one service.  No other speaker deletes them, only people do."""
 
 
 def reconcile(

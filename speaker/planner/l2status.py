@@ -141,7 +141,9 @@ def status_patch(service: str, me: str, interfaces: tuple[str, ...]) -> dict[str
 class Damper:
     """When an object may be made for a service again."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: float = PAUSE_MAX) -> None:
+        """`most`: the longest pause, seconds."""
+        self._most = most
         self._made: dict[str, tuple[float, float]] = {}
         """Service to when its last object was made, and the pause that follows."""
 
@@ -151,7 +153,7 @@ class Damper:
 
     def made(self, service: str, now: float) -> None:
         made_at, pause = self._made.get(service, (float("-inf"), 0.0))
-        pause = PAUSE_FIRST if now - made_at > CALM else min(pause * 2, PAUSE_MAX)
+        pause = PAUSE_FIRST if now - made_at > CALM else min(pause * 2, self._most)
         self._made[service] = (now, pause)
 
     def forget(self, keep: Iterable[str], now: float) -> None:

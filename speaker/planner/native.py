@@ -225,7 +225,9 @@ class _Peer:
         )
 
     def _counters(self) -> Counter[str]:
-        return self.earlier + _by_name(self._session.counters) if self._session is not None else self.earlier
+        found = Counter(self.earlier)
+        found.update(_by_name(self._session.counters if self._session is not None else Counters()))
+        return found
 
     def _on_state(self, change: Changed) -> None:
         name, new = self.peer.name, _NAMES[change.new]

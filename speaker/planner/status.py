@@ -86,6 +86,8 @@ class Statuses(Generic[S]):
     reconcile: Callable[[Mapping[str, tuple[str, ...]], Iterable[S], str, Owner | None], list[Action]]
     new_object: Callable[[str, str, Owner | None], dict[str, Any]]
     status_patch: Callable[[str, str, tuple[str, ...]], dict[str, Any]]
+    longest_pause: float
+    """Seconds, between two objects made for one service."""
 
 
 L2_STATUSES: Final = Statuses(
@@ -94,6 +96,7 @@ L2_STATUSES: Final = Statuses(
     l2status.reconcile,
     l2status.new_object,
     l2status.status_patch,
+    l2status.PAUSE_MAX,
 )
 BGP_STATUSES: Final = Statuses(
     resources.SERVICE_BGP_STATUSES,
@@ -101,6 +104,7 @@ BGP_STATUSES: Final = Statuses(
     bgpstatus.reconcile,
     bgpstatus.new_object,
     bgpstatus.status_patch,
+    bgpstatus.PAUSE_MAX,
 )
 
 
@@ -121,7 +125,7 @@ class ServiceStatusWriter(Writer, Generic[S]):
         self._statuses: Statuses[S] = statuses
         self._mirror: Mirror[S] = mirror
         self._wanted = wanted
-        self._damper = Damper()
+        self._damper = Damper(statuses.longest_pause)
         self._echoes: _Echoes[S] = _Echoes()
 
     async def write(self) -> float:
