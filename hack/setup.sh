@@ -13,7 +13,8 @@ declare -A TOOLS=(
     [kubectl]=kubernetes-client
 )
 if [ "${1:-}" != demo ]; then
-    TOOLS+=([keepalived]=keepalived [bird]=bird2 [/usr/lib/frr/bgpd]=frr [gobgpd]=gobgpd [gobgp]=gobgpd [etcd]=etcd-server)
+    TOOLS+=([keepalived]=keepalived [bird]=bird2 [/usr/lib/frr/bgpd]=frr [gobgpd]=gobgpd [gobgp]=gobgpd [etcd]=etcd-server
+            [promtool]=prometheus [capsh]=libcap2-bin)
 fi
 
 die() { echo "setup: $*" >&2; exit 1; }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
@@ -64,10 +65,10 @@ class Metrics:
         )
         self.failover_seconds = Counter(
             "crier_speaker_failover_seconds_sum",
-            "Seconds from the news that a speaker is lost or leaves to our answering in its place; what comes "
-            "before the news is what the watchers or SWIM need to notice.",
+            "Seconds from the news that a speaker is lost or leaves to our answering in its place; before the "
+            "news is what the watchers or SWIM need to notice.",
         )
-        self._lost_at: float | None = None
+        self._lost_at = -math.inf
         self.conflicts = Counter(
             "crier_vip_conflicts_total",
             "Announcements of our addresses by other hosts that were answered; the hosts beyond the first "
@@ -179,10 +180,11 @@ class Metrics:
         self.happened.add(what.what)
         if what.what in _LOSSES:
             self._lost_at = what.at
-        elif what.what == "took_over" and self._lost_at is not None:
-            if 0 <= (seconds := what.at - self._lost_at) <= FAILOVER_WINDOW:
-                self.failovers.add()
-                self.failover_seconds.add(amount=seconds)
+            return
+        seconds = what.at - self._lost_at
+        if what.what == "took_over" and 0 <= seconds <= FAILOVER_WINDOW:
+            self.failovers.add()
+            self.failover_seconds.add(amount=seconds)
 
     def conflict(self, address: str, mac: str) -> None:
         """Count one.  A host may invent hardware addresses, so only so many become labels."""
