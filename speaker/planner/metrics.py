@@ -65,8 +65,8 @@ class Metrics:
         )
         self.failover_seconds = Counter(
             "crier_speaker_failover_seconds_sum",
-            "Seconds from the news that a speaker is lost or leaves to our answering in its place; before the "
-            "news is what the watchers or SWIM need to notice.",
+            "Seconds from the news that a speaker is lost or leaves to our answering in its place; before "
+            "the news is what the watchers or SWIM need to notice.",
         )
         self._lost_at = -math.inf
         self.conflicts = Counter(

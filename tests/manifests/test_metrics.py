@@ -1,6 +1,4 @@
-"""What /metrics prints is what MetalLB's dashboards and alerts read; our own alerts and dashboard read what is
-printed.
-"""
+"""What /metrics prints is what MetalLB's dashboards and alerts read; our own read what is printed."""
 
 from __future__ import annotations
 
