@@ -16,6 +16,7 @@ from typing import Final
 
 from allocator.page.timeline import draw
 from crier.inspect.overview import (
+    ESTABLISHED,
     EXPLANATIONS,
     ControllerLine,
     NodeLine,
@@ -30,7 +31,8 @@ MAX_ROWS: Final = 1000
 MAX_SHOWN_MOVES: Final = 50
 TONES: Final[Mapping[str, str]] = {
     "ok": "good", "alive": "good", "moving": "warn", "suspect": "warn", "unknown": "warn", "warning": "warn",
-    "nobody": "bad", "several": "bad", "conflict": "bad", "dead": "bad", "error": "bad", "info": "info",
+    "nobody": "bad", "several": "bad", "conflict": "bad", "amiss": "bad", "dead": "bad", "error": "bad",
+    "info": "info",
 }  # fmt: skip
 PALETTE: Final = 8
 
@@ -137,6 +139,9 @@ def _nodes(nodes: Iterable[NodeLine], colours: Mapping[str, int]) -> str:
     rows = []
     for node in nodes:
         notes = [node.silence] if node.silence else []
+        if node.bgp:
+            up = sum(session.state == ESTABLISHED for session in node.bgp)
+            notes.append(f"BGP: {up} of {len(node.bgp)} sessions up")
         if node.draining:
             notes.append("drained" if "*" in node.draining else "draining")
         if node.excluded:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from crier.inspect.gather import Picture
-from crier.inspect.overview import node_lines, pool_lines, vip_lines
+from crier.inspect.overview import ESTABLISHED, node_lines, pool_lines, vip_lines
 from crier.kube.model.addresses import parse_address
 from crier.kube.model.advertisement import parse_l2_advertisements
 from crier.kube.model.errors import ConfigError
@@ -105,6 +105,14 @@ def _programs(picture: Picture) -> Iterator[Check]:
         yield Check(
             "speakers", "warn", f"{each.node}: {each.silence}", "is it MetalLB's, or is port 9120 closed?"
         )
+    for line in node_lines(picture, ()):
+        for session in line.bgp:
+            if session.state != ESTABLISHED:
+                yield Check(
+                    "bgp", "fail",
+                    f"{line.name}: session with {session.peer} is {session.state} {session.note}".strip(),
+                    "compare the BGPPeer with the router's configuration",
+                )  # fmt: skip
     if not unready and not silent:
         yield Check("speakers", "ok", f"{len(picture.speakers)} are ready and answer")
     versions = {each.says.version for each in picture.speakers if each.says}
@@ -142,7 +150,7 @@ def _services(picture: Picture) -> Iterator[Check]:
         if each.is_load_balancer and not each.load_balancer_class and not any(each.ingress_ips)
     )
     vips = vip_lines(picture)
-    sick = [vip for vip in vips if vip.health in ("nobody", "several")]
+    sick = [vip for vip in vips if vip.health in ("nobody", "several", "amiss")]
     for key in waiting:
         yield Check("services", "fail", f"{key} has no address", f"crier why {key}")
     for vip in sick:

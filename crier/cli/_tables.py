@@ -10,12 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from crier.inspect.moves import Move
-from crier.inspect.overview import ControllerLine, NodeLine, PoolLine, Problem, VipLine
+from crier.inspect.overview import ESTABLISHED, ControllerLine, NodeLine, PoolLine, Problem, VipLine
 
 # a word and not the colour alone says it, for those who do not see colours
 STYLES: Final = {
     "ok": "green", "moving": "yellow", "unknown": "yellow", "nobody": "bold red", "several": "bold red",
-    "conflict": "bold red", "alive": "green", "suspect": "yellow", "dead": "bold red", "left": "dim",
+    "conflict": "bold red", "amiss": "bold red", "alive": "green", "suspect": "yellow", "dead": "bold red",
+    "left": "dim",
     "error": "bold red", "warning": "yellow", "info": "cyan", "fail": "bold red", "warn": "yellow",
     "skipped": "dim", "yes": "green", "no": "dim",
 }  # fmt: skip
@@ -51,6 +52,9 @@ def nodes_table(nodes: Iterable[NodeLine]) -> Table:
             notes.append("drained" if "*" in node.draining else f"draining {', '.join(node.draining)}")
         if node.excluded:
             notes.append("excluded from load balancers")
+        if node.bgp:
+            up = sum(session.state == ESTABLISHED for session in node.bgp)
+            notes.append(f"BGP {up}/{len(node.bgp)} up")
         if node.silence:
             notes.append(node.silence)
         reached = f"{node.reachable_for}/{node.asked}" if node.asked else "-"

@@ -43,6 +43,8 @@ class Place:
     objection: str
     """Why it is no candidate; "" when it is one."""
     bgp_peers: tuple[str, ...]
+    bgp_objection: str
+    """Why it tells no peer of it; "" when it does, or does not say."""
     agrees: bool
     """Its speaker has the same candidates in the same order; true when it was not asked, too."""
 
@@ -202,6 +204,11 @@ def _places(
         for each in picture.speakers
         if each.why is not None and service.key in each.why.services
     }
+    routed = {
+        each.node: each.why.services[service.key].bgp
+        for each in picture.speakers
+        if each.why is not None and service.key in each.why.services
+    }
     names = [*verdict.candidates, *sorted(verdict.nodes)]
     names += sorted({*picture.nodes, *answering, *peers} - set(names))
     ranks = {name: rank for rank, name in enumerate(verdict.candidates, 1)}
@@ -212,7 +219,8 @@ def _places(
             reachable=name in election.alive,
             answers=name in answering,
             objection=verdict.nodes[name].text if name in verdict.nodes else "",
-            bgp_peers=peers.get(name, ()),
+            bgp_peers=peers.get(name, ()) or (routed[name].peers if name in routed else ()),
+            bgp_objection=(routed[name].objection or "") if name in routed and picture.peers else "",
             agrees=opinions.get(name, verdict.candidates) == verdict.candidates,
         )
         for name in names
@@ -247,6 +255,12 @@ def _answers(vips: tuple[VipLine, ...], heard: tuple[wire.Heard, ...]) -> Iterab
             "ok" if vip.health == "ok" else "warn" if vip.health in ("moving", "unknown") else "fail"
         )
         yield Link("answer", state, f"{who}{f' ({vip.note})' if vip.note else ''}")
+        if vip.on_wire:
+            heard_of = ", ".join(vip.on_wire)
+            right = vip.on_wire == vip.answering
+            yield Link(
+                "wire", "ok" if right else "warn", f"{vip.address}: speakers that asked heard {heard_of}"
+            )
     for each in heard:
         if each.problem:
             yield Link("wire", "warn", f"{each.address}: {each.problem}")
@@ -256,6 +270,11 @@ def _answers(vips: tuple[VipLine, ...], heard: tuple[wire.Heard, ...]) -> Iterab
             yield Link("wire", "fail", f"{each.address} is at {', '.join(each.macs)}: more than one answers")
         else:
             yield Link("wire", "fail", f"nobody answers for {each.address}")
+
+
+def _why_not(place: Place) -> str:
+    routed = f"bgp: {place.bgp_objection}" if place.bgp_objection else ""
+    return "; ".join(text for text in (place.objection, routed) if text)
 
 
 def render(session: Session, found: Answer) -> None:
@@ -272,7 +291,7 @@ def render(session: Session, found: Answer) -> None:
             nodes.add_row(
                 str(place.rank or "-"), place.node, tables.mark("yes" if place.reachable else "no"),
                 tables.mark("yes" if place.answers else "no"), tables.listed(place.bgp_peers),
-                place.objection,
+                _why_not(place),
             )  # fmt: skip
         session.out.print()
         session.out.print(nodes)

@@ -13,12 +13,12 @@ from typing import Final, Literal, TypeAlias
 
 from crier.inspect.gather import Controller, Picture, Speaker
 from crier.inspect.moves import Move, moves
-from crier.inspect.words import MemberWords, VipWords
+from crier.inspect.words import MemberWords, SessionWords, VipWords
 from crier.kube.model.addresses import parse_address
 from crier.kube.model.errors import ConfigError
 from crier.kube.model.pool import PoolIndex, parse_pools
 
-Health: TypeAlias = Literal["ok", "moving", "nobody", "several", "conflict", "unknown"]
+Health: TypeAlias = Literal["ok", "moving", "nobody", "several", "conflict", "amiss", "unknown"]
 Severity: TypeAlias = Literal["error", "warning", "info"]
 
 EXPLANATIONS: Final[Mapping[str, str]] = {
@@ -27,11 +27,29 @@ EXPLANATIONS: Final[Mapping[str, str]] = {
     "nobody": "nobody answers",
     "several": "more than one node answers",
     "conflict": "a host that is no speaker uses the address, too",
+    "amiss": "the owner answers, and on the wire another node finds it otherwise",
     "unknown": "no speaker could be asked",
 }
+AMISS: Final[Mapping[str, str]] = {
+    "unanswered": "nobody answers on the wire",
+    "answered_twice": "more than one answers on the wire",
+    "answered_by_wrong_host": "another host answers on the wire",
+}
 _WORST_FIRST: Final[tuple[Severity, ...]] = ("error", "warning", "info")
+ESTABLISHED: Final = "Established"
 MAX_MOVES: Final = 200
 MAX_INT64: Final = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLine:
+    peer: str
+    state: str
+    """In RFC 4271's words; `Established` is up."""
+    prefixes: int
+    """It has been told of."""
+    note: str
+    """Why it is not up; BFD's opinion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +73,8 @@ class NodeLine:
     """Addresses it hands over, or `*`."""
     vips: int
     """Addresses it answers for."""
+    bgp: tuple[SessionLine, ...]
+    """Its BGP sessions."""
     loop_late_ms: float
     """The longest its event loop was late, in milliseconds, since it started."""
 
@@ -80,6 +100,8 @@ class VipLine:
     """The node whose turn it is in layer 2; "" for nobody."""
     answering: tuple[str, ...]
     """Nodes that say they answer ARP or NDP for it."""
+    on_wire: tuple[str, ...]
+    """Who answered when speakers asked the wire: names of nodes, hardware addresses of strangers."""
     candidates: tuple[str, ...]
     """In election order."""
     bgp_nodes: tuple[str, ...]
@@ -189,8 +211,17 @@ def _node_line(
         excluded=node is not None and node.excluded,
         draining=tuple(sorted(node.drained)) if node else (),
         vips=vips,
+        bgp=tuple(_session_line(each) for each in says.bgp) if says else (),
         loop_late_ms=round(says.reflex.loop_late_max * 1000, 1) if says else 0.0,
     )
+
+
+def _session_line(said: SessionWords) -> SessionLine:
+    up = said.state == ESTABLISHED
+    notes = [said.last_error] if said.last_error and not up else []
+    if said.bfd and said.bfd != "Up":
+        notes.append(f"BFD is {said.bfd}")
+    return SessionLine(said.peer, said.state, said.sent, "; ".join(notes))
 
 
 # ------------------------------------------------------------------------------------------------ pools
@@ -248,12 +279,13 @@ def _vip_line(
     heard = any(each.says is not None for each in picture.speakers)
     health: Health
     note = ""
+    amiss = sorted({f"{AMISS.get(vip.amiss, vip.amiss)}, says {node}" for node, vip in said if vip.amiss})
     if claims:
         health, note = "conflict", f"{claims[0][1]} uses it, too, says {claims[0][0]}"
     elif len(answering) > 1:
         health, note = "several", f"{', '.join(answering)} answer"
     elif answering and len(owners) == 1 and answering == (owner,):
-        health = "ok"
+        health, note = ("amiss", "; ".join(amiss)) if amiss else ("ok", "")
     elif answering:
         health, note = "moving", f"{answering[0]} answers, {' or '.join(sorted(owners))} should"
     elif not heard:
@@ -273,6 +305,7 @@ def _vip_line(
         protocols=(*(("layer2",) if layer2 else ()), *(("bgp",) if bgp else ())),
         owner=owner,
         answering=answering,
+        on_wire=tuple(sorted({who for _, vip in said for who in vip.answered_by})),
         candidates=candidates,
         bgp_nodes=tuple(bgp),
         health=health,
@@ -365,6 +398,10 @@ def _of_node(node: NodeLine) -> Iterable[Problem]:
         missing = node.asked - node.reachable_for
         severity: Severity = "error" if node.reachable_for == 0 else "warning"
         yield Problem(severity, node.name, f"{missing} of {node.asked} speakers do not reach it by gossip")
+    for session in node.bgp:
+        if session.state != ESTABLISHED:
+            note = f": {session.note}" if session.note else ""
+            yield Problem("warning", node.name, f"BGP session with {session.peer} is {session.state}{note}")
     if node.draining:
         what = "all addresses" if "*" in node.draining else ", ".join(node.draining)
         yield Problem("info", node.name, f"is drained of {what}")

@@ -37,6 +37,21 @@ class VipWords(msgspec.Struct, frozen=True):
     responses_sent: int = 0
     gratuitous_sent: int = 0
     claimed_by: str = ""
+    answered_by: tuple[str, ...] = ()
+    """Who answered on the wire when this node asked last: names of speakers, hardware addresses of others."""
+    amiss: str = ""
+
+
+class SessionWords(msgspec.Struct, frozen=True):
+    """A BGP session."""
+
+    peer: str
+    address: str = ""
+    state: str = ""
+    last_error: str = ""
+    wanted: int = 0
+    sent: int = 0
+    bfd: str = ""
 
 
 class ReflexWords(msgspec.Struct, frozen=True):
@@ -64,6 +79,14 @@ class SpeakerWords(msgspec.Struct, frozen=True):
     vips: tuple[VipWords, ...] = ()
     reflex: ReflexWords = ReflexWords()
     planner: PlannerWords = PlannerWords()
+    bgp: tuple[SessionWords, ...] = ()
+
+
+class RoutedWords(msgspec.Struct, frozen=True):
+    """What a node tells BGP peers of a service."""
+
+    peers: tuple[str, ...] = ()
+    objection: str | None = None
 
 
 class ServiceWords(msgspec.Struct, frozen=True):
@@ -74,6 +97,7 @@ class ServiceWords(msgspec.Struct, frozen=True):
     objection: str | None = None
     nodes: dict[str, str] = {}
     here: str | None = None
+    bgp: RoutedWords = RoutedWords()
 
 
 class WhyWords(msgspec.Struct, frozen=True):
