@@ -251,6 +251,10 @@ class Speaker:
     answering: bool = False
     rounds: list[float] = field(default_factory=list)
     """Announcements still to be sent."""
+    left: bool = False
+    """It has told everybody that it goes."""
+    missed: int = 0
+    """Announcements of others that wait in the socket of one that is frozen."""
 
 
 class Wire:
@@ -266,12 +270,16 @@ class Wire:
         self.news: list[tuple[float, str]] = []
         self.last_heard: dict[str, str] = {}
         """Whom each believes to have the VIP: a switch or a neighbour beside it."""
+        self.names = names
         for name in names:
-            announcer = self.speakers[name].announcer
-            announcer.open(0.0)
-            announcer.members(set(names), 0.0)
-            announcer.joined(0.0)
-            self.perform(name, announcer.orders(orders(*names), 0.0))
+            self.join(name)
+
+    def join(self, name: str) -> None:
+        announcer = self.speakers[name].announcer
+        announcer.open(self.now)
+        announcer.members(set(self.names), self.now)
+        announcer.joined(self.now)
+        self.perform(name, announcer.orders(orders(*self.names), self.now))
 
     def side(self, name: str) -> set[str]:
         return next(group for group in self.groups if name in group)
@@ -300,6 +308,32 @@ class Wire:
         self.speakers[name].alive = self.speakers[name].answering = False
         self.spread()
 
+    def revive(self, name: str) -> None:
+        """A new process in the place of a dead one."""
+        self.speakers[name] = Speaker(Announcer(name, membership=True))
+        self.join(name)
+        self.spread()
+
+    def stop(self, name: str) -> None:
+        """SIGTERM: it hands over, and tells everybody that it goes."""
+        self.perform(name, self.speakers[name].announcer.leave(self.now))
+        self.speakers[name].left = True
+        self.spread()
+        self.news = [(at, other) for at, other in self.news if other != name]
+
+    def freeze(self, name: str) -> None:
+        self.kill(name)
+
+    def thaw(self, name: str) -> None:
+        """It goes on where it was, and reads what has come meanwhile."""
+        speaker = self.speakers[name]
+        speaker.alive = True
+        speaker.answering = speaker.announcer.answering
+        for _ in range(speaker.missed):
+            self.perform(name, speaker.announcer.heard(VIP, self.now))
+        speaker.missed = 0
+        self.spread()
+
     def spread(self) -> None:
         self.news = [(self.now + self.rng.uniform(0.0, 1.0), name) for name in self.speakers]
 
@@ -310,7 +344,11 @@ class Wire:
             for due, name in list(self.news):
                 if due <= self.now:
                     self.news.remove((due, name))
-                    alive = {other for other in self.side(name) if self.speakers[other].alive}
+                    alive = {
+                        other
+                        for other in self.side(name)
+                        if self.speakers[other].alive and not self.speakers[other].left
+                    }
                     self.perform(name, self.speakers[name].announcer.members(alive, self.now))
             for name, speaker in self.speakers.items():
                 if not speaker.alive:
@@ -321,6 +359,7 @@ class Wire:
                     speaker.rounds.pop(0)
                     for other in self.side(name):
                         self.last_heard[other] = name
+                        self.speakers[other].missed += not self.speakers[other].alive
                         if other != name and self.speakers[other].alive:
                             self.perform(other, self.speakers[other].announcer.heard(VIP, self.now))
 
