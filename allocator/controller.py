@@ -25,7 +25,7 @@ from crier.kube.model.namespace import Namespace
 from crier.kube.model.pool import Pool, PoolObject, parse_pools
 from crier.kube.model.service import Service
 from crier.kube.resources import IP_ADDRESS_POOLS, NAMESPACES, SERVICES
-from crier.kube.watch import Mirror, backoff, watch
+from crier.kube.watch import Mirror, backoff, version_number, watch
 from crier.ops import logs
 
 log = logs.get(__name__)
@@ -237,10 +237,6 @@ class Controller:
 
 
 def is_at_least(version: str, other: str) -> bool:
-    """Whether a resourceVersion is not older than another of the same object.
-
-    They are numbers that grow (Kubernetes guarantees it since 1.35, and it has always been so).
-    """
-    if version.isdecimal() and other.isdecimal():
-        return int(version) >= int(other)
-    return version == other
+    """Whether a resourceVersion is not older than another of the same object."""
+    one, two = version_number(version), version_number(other)
+    return one >= two if one and two else version == other

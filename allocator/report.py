@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from datetime import UTC, datetime
+from math import inf
 from typing import Any, Final
 
 import trio
@@ -40,7 +41,9 @@ FIELD_MANAGERS: Final = {
     review.CONDITION_TYPE: "configurationReview",
 }
 SETTLE: Final = 0.1
-"""Seconds in which changes gather: a thousand allocations are few writes of the counters, not a thousand."""
+"""Seconds in which changes gather."""
+COUNTERS_INTERVAL: Final = 1.0
+"""Seconds between two writes of a pool's counters: a thousand allocations are few writes, not a thousand."""
 
 
 class Reporter:
@@ -58,6 +61,9 @@ class Reporter:
         self._owner: dict[str, Any] | None = None
         self._told: tuple[Finding, ...] = ()
         self._bell = Bell()
+        self._due = inf
+        """When counters may be written again."""
+        self._counted: dict[str, float] = {}
         self._survey = Survey(api, self._bell.ring, namespace=namespace)
         self._rng = random.Random()
 
@@ -68,7 +74,9 @@ class Reporter:
             nursery.start_soon(self._relay)
             failures = 0
             while True:
-                await self._bell.wait()
+                with trio.move_on_at(self._due):
+                    await self._bell.wait()
+                self._due = inf
                 try:
                     await self._bring_up()
                     failures = 0
@@ -141,9 +149,17 @@ class Reporter:
         wanted = status.counters(pool, self._controller.allocator.ledger)
         if found.counters == wanted:
             return
+        if (again := self._counted.get(found.uid, -inf) + COUNTERS_INTERVAL) > trio.current_time():
+            self._due = min(self._due, again)
+            return
+        self._counted[found.uid] = trio.current_time()
+        document = {
+            "apiVersion": IP_ADDRESS_POOLS.api_version,  # which items of a list may lack
+            "kind": IP_ADDRESS_POOLS.kind,
+            **decode_document(found.document),
+            "status": status.counters_json(wanted),
+        }
         try:
-            raw = await self._api.get(IP_ADDRESS_POOLS, found.name, namespace=found.namespace)
-            document = {**decode_document(raw), "status": status.counters_json(wanted)}
             await self._api.replace(
                 IP_ADDRESS_POOLS, found.name, document, namespace=found.namespace, subresource="status"
             )

@@ -11,6 +11,7 @@ import logging
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -38,6 +39,8 @@ READ_TIMEOUT: Final = 100.0
 """Silence that means the connection is dead: the API server sends a bookmark about every 60 s."""
 LIST_TIMEOUT: Final = 30.0
 _SHORT_WATCH: Final = 1.0
+MAX_GONE: Final = 4096
+"""Objects that went, and must not come back by an event that is late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class Change(Generic[T]):
     object: T | None
     """None when it is gone, or when `error` says why it could not be decoded."""
     error: str = ""
+    version: int = 0
+    """Of the object; 0 is unknown."""
 
 
 class Mirror(Generic[T]):
@@ -64,6 +69,9 @@ class Mirror(Generic[T]):
         self._objects: dict[str, T] = {}
         self._errors: dict[str, str] = {}
         self._changes: set[str] | None = set() if keep_changes else None
+        self._versions: dict[str, int] = {}
+        """The newest heard of, also of the last objects that went."""
+        self._gone: deque[str] = deque()
 
     @property
     def objects(self) -> Mapping[str, T]:
@@ -82,9 +90,22 @@ class Mirror(Generic[T]):
         taken, self._changes = self._changes, set()
         return taken
 
-    def apply(self, change: Change[T]) -> bool:
-        """Take one piece of news in; False when it changed nothing we look at."""
+    def apply(self, change: Change[T], *, listed: bool = False) -> bool:
+        """Take one piece of news in; False when it changed nothing we look at.
+
+        What a watch tells again, or too late, is no news: it could bring back what is gone.  A list is the
+        truth, whatever was heard before.
+        """
         key = change.key
+        if change.version:
+            known = self._versions.get(key, 0)
+            # the event of an end may carry the last version the object had
+            late = change.version < known or (change.version == known and change.object is not None)
+            if late and not listed:
+                return False
+            self._versions[key] = change.version
+        if change.object is None and not change.error:
+            self._bury(key)
         if change.error:
             if self._errors.get(key) == change.error:
                 return False
@@ -103,10 +124,20 @@ class Mirror(Generic[T]):
             self._changes.add(key)
         return True
 
+    def _bury(self, key: str) -> None:
+        self._gone.append(key)
+        if len(self._gone) > MAX_GONE:
+            oldest = self._gone.popleft()
+            if oldest not in self._objects and oldest not in self._errors:
+                self._versions.pop(oldest, None)
+
     def keep_only(self, keys: set[str]) -> bool:
         """After a new list: what is not on it is gone."""
         gone = [key for key in (self._objects.keys() | self._errors.keys()) if key not in keys]
-        return sum(self.apply(Change(key, None)) for key in gone) > 0
+        news = sum(self.apply(Change(key, None)) for key in gone) > 0
+        self._gone.clear()
+        self._versions = {key: version for key, version in self._versions.items() if key in keys}
+        return news
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +244,7 @@ class _Watcher(Generic[T]):
                 fetch, abandon_on_cancel=True, limiter=self._limiter
             )
             seen.update(change.key for change in page_changes)
-            news |= self._take(page_changes)
+            news |= self._take(page_changes, listed=True)
             if not token:
                 break
         news |= self._mirror.keep_only(seen)
@@ -287,8 +318,8 @@ class _Watcher(Generic[T]):
         if news:
             self._changed()
 
-    def _take(self, changes: list[Change[T]]) -> bool:
-        return sum(self._mirror.apply(change) for change in changes) > 0
+    def _take(self, changes: list[Change[T]], *, listed: bool = False) -> bool:
+        return sum(self._mirror.apply(change, listed=listed) for change in changes) > 0
 
 
 class _Handle:
@@ -345,7 +376,8 @@ class EventDecoder(Generic[T]):
                 continue
             version = meta.resource_version or version
             if event.type == "DELETED":
-                changes.append(Change(object_key(meta.namespace, meta.name), None))
+                key = object_key(meta.namespace, meta.name)
+                changes.append(Change(key, None, version=version_number(meta.resource_version)))
             elif event.type in ("ADDED", "MODIFIED") and (change := self.decode_object(event.object)):
                 changes.append(change)
         return changes, version, None
@@ -358,10 +390,19 @@ class EventDecoder(Generic[T]):
             log.warning("object_without_name", extra={"error": str(problem)})
             return None
         key = object_key(meta.namespace, meta.name)
+        version = version_number(meta.resource_version)
         try:
-            return Change(key, self._decode(bytes(raw)))
+            return Change(key, self._decode(bytes(raw)), version=version)
         except DecodeError as problem:
-            return Change(key, None, str(problem))
+            return Change(key, None, str(problem), version)
+
+
+def version_number(text: str | None) -> int:
+    """Of a resourceVersion, to compare it with another of the same object; 0 when it is none.
+
+    They are numbers that grow: Kubernetes guarantees that since 1.35, and it has always been so.
+    """
+    return int(text) if text and len(text) < 20 and text.isascii() and text.isdigit() else 0
 
 
 class _BookmarkMetaWire(msgspec.Struct, frozen=True, rename="camel"):

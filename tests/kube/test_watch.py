@@ -21,8 +21,9 @@ from crier.kube.errors import ApiError
 from crier.kube.model.errors import DecodeError
 from crier.kube.model.namespace import Namespace
 from crier.kube.model.service import Service
+from crier.kube.model.wire import decode_meta
 from crier.kube.resources import NAMESPACES, SERVICES
-from crier.kube.watch import Change, EventDecoder, Mirror, backoff, watch
+from crier.kube.watch import MAX_GONE, Change, EventDecoder, Mirror, backoff, version_number, watch
 from crier.lab.api import Faults, Rule, open_api
 
 PATIENCE = 20.0
@@ -264,6 +265,58 @@ def test_what_a_new_list_does_not_have_is_gone() -> None:
     assert mirror.objects.keys() == {"a", "c"}
     assert not mirror.errors
     assert not mirror.keep_only({"a", "c", "z"})
+
+
+def event(kind: str, name: str, version: int) -> bytes:
+    return msgspec.json.encode(
+        {"type": kind, "object": {"metadata": {"name": name, "resourceVersion": str(version)}}}
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_events_that_come_again_or_late_change_nothing(data: st.DataObject) -> None:
+    """The mirror ends where the history ends, in whatever order and how often its events arrive."""
+    history: list[bytes] = []
+    alive: dict[str, int] = {}
+    for version in range(1, data.draw(st.integers(1, 12)) + 1):
+        name = data.draw(st.sampled_from("abc"))
+        if name in alive and data.draw(st.booleans()):
+            del alive[name]
+            history.append(event("DELETED", name, version))
+        else:
+            history.append(event("MODIFIED" if name in alive else "ADDED", name, version))
+            alive[name] = version
+    again = data.draw(st.lists(st.sampled_from(history), max_size=8))
+    lines = data.draw(st.permutations(history + again))
+    mirror: Mirror[int] = Mirror(lambda raw: version_number(decode_meta(raw).resource_version))
+    for line in lines:
+        changes, _, _ = EventDecoder(mirror.decode).decode_events([line])
+        for change in changes:
+            mirror.apply(change)
+    assert mirror.objects == alive
+
+
+def test_a_list_is_the_truth_whatever_was_heard_before() -> None:
+    """As after a restore of the API's database, when versions begin again lower."""
+    mirror: Mirror[int] = Mirror(int)
+    mirror.apply(Change("a", 1, version=9))
+    assert not mirror.apply(Change("a", 2, version=3))
+    assert mirror.apply(Change("a", 2, version=3), listed=True)
+    assert mirror.apply(Change("a", 4, version=4))
+
+
+def test_only_so_many_of_the_gone_are_remembered() -> None:
+    mirror: Mirror[int] = Mirror(int)
+    for number in range(3 * MAX_GONE):
+        mirror.apply(Change(str(number), 1, version=2 * number + 1))
+        mirror.apply(Change(str(number), None, version=2 * number + 2))
+    assert len(mirror._versions) <= MAX_GONE
+
+
+@pytest.mark.parametrize("text", [None, "", "-1", "1.5", "0x1", "9" * 5000, "\u0661"])
+def test_what_is_no_version(text: str | None) -> None:
+    assert version_number(text) == 0
 
 
 LINES = st.binary(max_size=60) | st.fixed_dictionaries(

@@ -72,6 +72,8 @@ class PoolObject:
     resource_version: str = ""
     spec: _SpecWire
     counters: Counters | None = None
+    document: bytes = field(default=b"", compare=False, repr=False)
+    """The JSON it was decoded from, for who will replace its status."""
 
     @property
     def key(self) -> str:
@@ -100,6 +102,7 @@ class PoolObject:
             resource_version=meta.resource_version or "",
             spec=found.spec or _SpecWire(),
             counters=counters,
+            document=data,
         )
 
 
