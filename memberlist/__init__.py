@@ -28,6 +28,7 @@ from .events import (
 )
 from .keyring import Keyring, metallb_key
 from .messages import State
+from .statistics import Statistics
 
 __all__ = [
     "Address",
@@ -50,6 +51,7 @@ __all__ = [
     "Reachable",
     "Refuted",
     "State",
+    "Statistics",
     "Suspected",
     "Timeout",
     "Unreachable",

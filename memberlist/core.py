@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Sequence
-from typing import Final, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from . import codec, timing
 from .awareness import Awareness
-from .broadcasts import Broadcasts
-from .config import MAX_META, Address, Config
+from .config import Address, Config
 from .delegate import Delegate
-from .effects import BroadcastFinished, Effect, Notify, SendPacket, StartPushPull, StartStreamPing
-from .entry import Entry, address_octets, address_text
-from .errors import JoinError, MemberlistError
+from .effects import (
+    BroadcastFinished,
+    Effect,
+    Notify,
+    PingAnswered,
+    SendPacket,
+    StartPushPull,
+    StartStreamPing,
+)
+from .entry import Entry, address_octets, address_text, remote_node
+from .errors import JoinError
 from .events import Node, UserMessage
 from .flood import Flood
+from .hooks import Hooks
 from .messages import (
     Ack,
     Alive,
@@ -29,13 +37,13 @@ from .messages import (
     Nack,
     PacketMessage,
     Ping,
-    PushNodeState,
     PushPull,
     State,
     StreamMessage,
     Suspect,
     User,
 )
+from .news import News
 from .probe import Probe
 from .relay import Relays
 from .table import Consequence, Refutation, Spread, Table
@@ -44,10 +52,6 @@ from .watch import Watch
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
-MAX_PARTS: Final = 127
-"""Messages in one compound; old peers misread more."""
 NEVER: Final = float("inf")
 LATE: Final = 0.025
 """Seconds behind a deadline from which on we hold ourselves, not others, for slow."""
@@ -67,16 +71,20 @@ class Core:
         """`address` and `port` are what others are told to send to."""
         self.config = config
         self.health = Awareness(config.awareness_max)
-        self.table = Table(config, port=port, rng=rng, refuse_alive=self._refuse_alive)
+        self._hooks = Hooks(delegate)
+        veto = self._hooks.refuse_alive if self._hooks.vetoing else _nobody_refuses
+        self.table = Table(config, port=port, rng=rng, refuse_alive=veto)
         self._address = address
         self._rng = rng
-        self._delegate = delegate or Delegate()
-        self._hooked = delegate is not None
-        self.broadcasts = Broadcasts()
+        self._news = News(config, self.table, self._hooks)
+        self.broadcasts = self._news.queue
         self._seq_no = rng.getrandbits(16)
         self._tokens = 0
         self._probe: Probe | None = None
         self._relays = Relays(config.probe_timeout)
+        self._pings: dict[int, float] = {}
+        self.probes = self.probes_failed = 0
+        """Rounds begun, and those that nobody answered in any way."""
         self._flood = Flood()
         self._probe_at = self._stagger(0 if config.observe else config.probe_interval, now)
         self._gossip_at = self._stagger(config.gossip_interval if config.gossip_nodes else 0, now)
@@ -96,11 +104,11 @@ class Core:
 
     def start(self, now: float) -> list[Effect]:
         """Become a member.  Raises MemberlistError when the delegate's metadata is too large."""
-        return self._follow(self.table.start(address_octets(self._address), self._meta(), now), now)
+        return self._follow(self.table.start(address_octets(self._address), self._hooks.meta(), now), now)
 
     def update(self, now: float) -> tuple[int, list[Effect]]:
         """Announce fresh metadata.  The token comes back in BroadcastFinished.  Raises MemberlistError."""
-        consequences = self.table.update(self._meta(), now)
+        consequences = self.table.update(self._hooks.meta(), now)
         if consequences and self.watch is not None:
             self._flood.tell(codec.encode(self.table.me.alive()), now)  # who watches wants to know at once
         return self._announce(consequences, now)
@@ -112,6 +120,16 @@ class Core:
     def send_user(self, to: Entry, payload: bytes) -> list[Effect]:
         """Best effort, one datagram."""
         return [SendPacket(to.to, (User(payload),), to.speaks(5))]
+
+    def ping(self, to: Entry, now: float) -> tuple[int, list[Effect]]:
+        """One ping outside of all rounds; its number comes back in PingAnswered.  Changes nobody's state."""
+        me, seq_no = self.table.me, self._next_seq()
+        self._pings[seq_no] = now
+        return seq_no, [SendPacket(to.to, (Ping(seq_no, to.name, me.addr, me.port, me.name),))]
+
+    def give_up_ping(self, seq_no: int) -> None:
+        """Nobody waits for the answer any more."""
+        self._pings.pop(seq_no, None)
 
     def members(self) -> tuple[Node, ...]:
         """Everybody not dead or left, ourselves included, by name."""
@@ -126,7 +144,7 @@ class Core:
     def local_state(self, *, join: bool) -> PushPull:
         """Our side of a push/pull."""
         states = tuple(member.push_state() for member in self.table.members.values())
-        user_state = self._ask(lambda: self._delegate.local_state(join), b"")
+        user_state = self._hooks.local_state(join)
         return PushPull(join, states, user_state)
 
     # ------------------------------------------------------------------------------ what comes in
@@ -168,15 +186,15 @@ class Core:
         if (clash := incompatible(claims)) is not None:
             raise JoinError(clash)
         if join:
-            nodes = tuple(_remote_node(state) for state in theirs.nodes if len(state.addr) in (4, 16))
-            refusal = self._ask(lambda: self._delegate.refuse_merge(nodes), None)
+            nodes = tuple(remote_node(state) for state in theirs.nodes if len(state.addr) in (4, 16))
+            refusal = self._hooks.refuse_merge(nodes)
             if refusal is not None:
                 raise JoinError(f"merge refused: {refusal}")
         effects: list[Effect] = []
         for state in theirs.nodes:
             effects += self._follow(self.table.merge(state, now), now)
         if theirs.user_state:
-            self._ask(lambda: self._delegate.merge_remote_state(theirs.user_state, join), None)
+            self._hooks.merge_remote_state(theirs.user_state, join)
         if self.watch is not None:
             self.watch.notice(now)
         return effects
@@ -200,7 +218,7 @@ class Core:
         """All but the watchers; asked anew after whatever may bring it forward, and after each tick."""
         at = self._probe_at if self._probe is None else self._probe.next_deadline()
         at = min(at, self._push_pull_at, self.table.next_deadline(), self._flood.next_deadline())
-        if self._hooked or self.broadcasts:
+        if self._news.waiting:
             at = min(at, self._gossip_at)
         if self._relays:
             at = min(at, self._relays.next_deadline())
@@ -225,7 +243,7 @@ class Core:
         if (flood := self._flood.tick(now)) is not None:
             effects += [SendPacket(m.to, (flood,)) for m in self.table.others() if not m.gone]
         if self._relays:
-            effects += [self._with_news(asker, nack) for asker, nack in self._relays.tick(now)]
+            effects += [self._news.along(asker, nack) for asker, nack in self._relays.tick(now)]
         if self._probe is not None and now >= self._probe.next_deadline():
             effects += self._tick_probe(self._probe, now)
         if now >= self._probe_at and self._probe is None:
@@ -233,9 +251,10 @@ class Core:
             effects += self._start_probe(now)
         if now >= self.table.next_deadline():
             effects += self._follow(self.table.tick(now), now)
-        if now >= self._gossip_at and (self._hooked or self.broadcasts):
+        if now >= self._gossip_at and self._news.waiting:
             self._gossip_at = max(self._gossip_at + self.config.gossip_interval, now)
-            effects += self._gossip(now)
+            effects += self._news.gossip(now)
+            effects += self._finished()
         if now >= self._push_pull_at:
             interval = self.config.push_pull_interval
             self._push_pull_at = now + timing.push_pull_interval(interval, len(self.table.members))
@@ -280,7 +299,7 @@ class Core:
     def _on_ping(self, ping: Ping, source: Address, now: float) -> list[Effect]:
         if ping.node not in ("", self.config.name):
             return []
-        ack = Ack(ping.seq_no, self._ack_payload() if self._hooked else None)
+        ack = Ack(ping.seq_no, self._hooks.ack_payload() if self._hooks.answering else None)
         # A watcher pings so often that its answers would use up every piece of news on one reader.
         if self.watch is not None:
             self.watch.pinged(ping.source_node, now)
@@ -293,7 +312,7 @@ class Core:
             if now - member.news_at < self.config.probe_interval / 2:
                 return [SendPacket(to, (ack,))]
             member.news_at = now
-        return [self._with_news(to, ack)]
+        return [self._news.along(to, ack)]
 
     def _on_ack(self, ack: Ack, now: float) -> list[Effect]:
         if self.watch is not None:
@@ -304,6 +323,8 @@ class Core:
         if (relayed := self._relays.acked(ack.seq_no)) is not None:
             asker, answer = relayed
             return [SendPacket(asker, (answer,))]
+        if (sent_at := self._pings.pop(ack.seq_no, None)) is not None:
+            return [PingAnswered(ack.seq_no, now - sent_at)]
         probe = self._probe
         if probe is None or ack.seq_no != probe.seq_no:
             return []
@@ -313,7 +334,8 @@ class Core:
         if member is not None and not probe.indirect:
             node = member.node()
             rtt = now - probe.started_at
-            self._ask(lambda: self._delegate.ping_complete(node, rtt, ack.payload), None)
+            member.sample(rtt)
+            self._hooks.ping_complete(node, rtt, ack.payload)
         return []
 
     def _on_suspect(self, message: Suspect, now: float) -> list[Effect]:
@@ -361,10 +383,10 @@ class Core:
             return []
         self._swim_at = None
         to = (address_text(ask.target), ask.port or me.port)
-        return [self._with_news(to, Ping(ours, ask.node, me.addr, me.port, me.name))]
+        return [self._news.along(to, Ping(ours, ask.node, me.addr, me.port, me.name))]
 
     def _deliver(self, message: User) -> list[Effect]:
-        self._ask(lambda: self._delegate.notify_message(message.payload), None)
+        self._hooks.notify_message(message.payload)
         return [Notify(UserMessage(message.payload))]
 
     # ----------------------------------------------------------------------------------- probing
@@ -374,6 +396,7 @@ class Core:
         if member is None:
             return []
         me = self.table.me
+        self.probes += 1
         probe = self._probe = Probe(
             target=member.name,
             incarnation=member.incarnation,
@@ -387,7 +410,7 @@ class Core:
             # It gets the accusation together with the ping, so that it can refute at once.
             suspect = Suspect(member.incarnation, member.name, me.name)
             return [SendPacket(member.to, (ping, suspect), member.speaks(5))]
-        return [self._with_news(member.to, ping)]
+        return [self._news.along(member.to, ping)]
 
     def _tick_probe(self, probe: Probe, now: float) -> list[Effect]:
         member = self.table.members.get(probe.target)
@@ -401,6 +424,7 @@ class Core:
             log.info("udp_blocked", extra={"member": member.name, "address": member.to[0]})
             self.health.adjust(-1)
             return []
+        self.probes_failed += 1
         self.health.adjust(probe.blame())
         return self._accuse(Suspect(probe.incarnation, member.name, self.config.name), now)
 
@@ -419,59 +443,11 @@ class Core:
             ask = IndirectPing(
                 probe.seq_no, member.addr, member.port, member.name, nack, me.addr, me.port, me.name
             )
-            effects.append(self._with_news(helper.to, ask))
+            effects.append(self._news.along(helper.to, ask))
         if self.config.tcp_pings and member.speaks(3):
             ping = Ping(probe.seq_no, member.name, me.addr, me.port, me.name)
             effects.append(StartStreamPing(member.to, ping, probe.deadline_at))
         return effects
-
-    # ------------------------------------------------------------------------------ dissemination
-
-    def _gossip(self, now: float) -> list[Effect]:
-        patience = self.config.gossip_to_the_dead_time
-        targets = self.table.sample(
-            self.config.gossip_nodes,
-            lambda m: (
-                m.state in (State.ALIVE, State.SUSPECT)
-                or (m.state is State.DEAD and now - m.changed_at <= patience)
-            ),
-        )
-        effects: list[Effect] = []
-        for member in targets:
-            news = self._news(self.config.udp_buffer_size - 2 - self._overhead())
-            if not news:
-                break
-            for start in range(0, len(news), MAX_PARTS):
-                parts = tuple(news[start : start + MAX_PARTS])
-                effects.append(SendPacket(member.to, parts, member.speaks(5)))
-        return effects + self._finished()
-
-    def _with_news(self, to: Address, message: PacketMessage) -> SendPacket:
-        """A message with whatever news still fits."""
-        if not self.broadcasts and not self._hooked:
-            return SendPacket(to, (message,))
-        encoded = codec.encode(message)
-        room = self.config.udp_buffer_size - len(encoded) - 2 - self._overhead()
-        return SendPacket(to, (encoded, *self._news(room)[: MAX_PARTS - 1]))
-
-    def _news(self, room: int) -> list[bytes]:
-        limit = timing.retransmit_limit(len(self.table.members), mult=self.config.retransmit_mult)
-        news = self.broadcasts.take(2, room, limit)
-        room -= sum(2 + len(one) for one in news)
-        if self._hooked and room > 3:
-            nothing: list[bytes] = []
-            extra = self._ask(lambda: self._delegate.broadcasts(3, room), nothing)
-            news += [codec.encode(User(payload)) for payload in extra]
-        return news
-
-    def _overhead(self) -> int:
-        """Octets the label and the encryption of a packet take."""
-        config = self.config
-        label = config.label.encode("utf-8", "surrogateescape")
-        octets = 2 + len(label) if label else 0
-        if config.keyring is not None and len(config.keyring) and config.verify_outgoing:
-            octets += 45 if config.protocol_version == 1 else 29
-        return octets
 
     # --------------------------------------------------------------------------------- consequences
 
@@ -536,27 +512,9 @@ class Core:
         self._seq_no = (self._seq_no + 1) & 0xFFFFFFFF
         return self._seq_no
 
-    def _meta(self) -> bytes | None:
-        meta = self._ask(lambda: self._delegate.node_meta(MAX_META), None)
-        if meta is not None and len(meta) > MAX_META:
-            raise MemberlistError(f"metadata of {len(meta)} octets, at most {MAX_META} fit")
-        return meta
 
-    def _ack_payload(self) -> bytes | None:
-        # The method is looked up where a mistake in doing so is caught too.
-        return self._ask(lambda: self._delegate.ack_payload(), None)  # noqa: PLW0108
-
-    def _refuse_alive(self, node: Node) -> str | None:
-        if not self._hooked:
-            return None
-        return self._ask(lambda: self._delegate.refuse_alive(node), None)
-
-    def _ask(self, hook: Callable[[], T], otherwise: T) -> T:
-        try:
-            return hook()
-        except Exception:  # whatever the application does wrong, its host stays a member
-            log.exception("delegate_failed")
-            return otherwise
+def _nobody_refuses(_node: Node) -> None:
+    return None
 
 
 def _return_address(message: Ping | IndirectPing, source: Address) -> Address:
@@ -564,17 +522,3 @@ def _return_address(message: Ping | IndirectPing, source: Address) -> Address:
     if len(message.source_addr) in (4, 16) and message.source_port:
         return (address_text(message.source_addr), message.source_port)
     return source
-
-
-def _remote_node(state: PushNodeState) -> Node:
-    known = state.state in tuple(State)
-    return Node(
-        name=state.name,
-        address=address_text(state.addr),
-        port=state.port,
-        state=State(state.state) if known else State.DEAD,
-        reachable=known and state.state in (State.ALIVE, State.SUSPECT),
-        incarnation=state.incarnation,
-        meta=state.meta,
-        changed_at=0.0,
-    )

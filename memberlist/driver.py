@@ -14,7 +14,7 @@ import logging
 import os
 import random
 import socket
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
@@ -27,12 +27,21 @@ from .alarm import Alarm, alarm
 from .config import Address, Config
 from .core import Core
 from .delegate import Delegate
-from .effects import BroadcastFinished, Effect, Notify, SendPacket, StartPushPull, StartStreamPing
+from .effects import (
+    BroadcastFinished,
+    Effect,
+    Notify,
+    PingAnswered,
+    SendPacket,
+    StartPushPull,
+    StartStreamPing,
+)
 from .entry import Entry
 from .errors import ConfigError, DecodeError, JoinError, MemberlistError, Timeout
 from .events import Event, Lagged, Node
 from .messages import Ack, Error, PushPull, StreamMessage, User
 from .packet import MAX_PACKET, Wire
+from .statistics import Statistics
 
 log = logging.getLogger(__name__)
 
@@ -67,10 +76,10 @@ class Member:
         self._streams: list[Events] = []
         self._finished: dict[int, trio.Event] = {}
         self._push_pulls = 0
-        self.packets_dropped = 0
-        """Datagrams that were not ours to read: wrong key, wrong label, or nonsense."""
-        self.late_max = 0.0
-        """Seconds by which we were behind a deadline at worst."""
+        self._pinged: dict[int, tuple[trio.Event, list[float]]] = {}
+        self._received = self._dropped = self._sent = self._unsent = 0
+        self._messages: Counter[type] = Counter()
+        self._late_max = 0.0
 
     # ------------------------------------------------------------------------------------- public
 
@@ -138,6 +147,47 @@ class Member:
         """Announce fresh metadata from the delegate.  Raises Timeout like `leave`, MemberlistError."""
         await self._wait(self._core.update(trio.current_time()), timeout)
 
+    async def ping(self, name: str, timeout: float | None = None) -> float:
+        """Seconds a member takes to answer one UDP ping; no state of anybody's changes.
+
+        `timeout` is in seconds, None takes the configured `probe_timeout`.  Raises Timeout, and
+        MemberlistError for a name not known.
+        """
+        timeout = self._config.probe_timeout if timeout is None else timeout
+        entry = self._entry(name)
+        seq_no, effects = self._core.ping(entry, trio.current_time())
+        answered, rtts = self._pinged[seq_no] = (trio.Event(), [])
+        try:
+            self._perform(effects)
+            with trio.move_on_after(timeout):
+                await answered.wait()
+        finally:
+            del self._pinged[seq_no]
+            self._core.give_up_ping(seq_no)
+        if not rtts:
+            raise Timeout(f"{name} ({entry.to[0]} port {entry.to[1]}): no answer to a ping in {timeout:g} s")
+        return rtts[0]
+
+    def statistics(self) -> Statistics:
+        """How we are doing, now."""
+        core = self._core
+        others = core.table.others()
+        return Statistics(
+            members=len(core.members()),
+            health=core.health.score,
+            queued=len(core.broadcasts),
+            probes=core.probes,
+            probes_failed=core.probes_failed,
+            rtts={entry.name: entry.rtt for entry in others if entry.rtt},
+            late_max=self._late_max,
+            late_count=core.late_count,
+            packets_received=self._received,
+            packets_dropped=self._dropped,
+            packets_sent=self._sent,
+            packets_unsent=self._unsent,
+            messages={kind.__name__: count for kind, count in self._messages.items()},
+        )
+
     def send(self, name: str, payload: bytes) -> None:
         """A user message in one datagram: may be lost.  Raises MemberlistError for a name not known."""
         self._perform(self._core.send_user(self._entry(name), payload))
@@ -177,8 +227,8 @@ class Member:
     def _turn(self) -> None:
         now = trio.current_time()
         late = now - self._core.next_deadline()
-        if late > self.late_max:
-            self.late_max = late
+        if late > self._late_max:
+            self._late_max = late
         # What came in while we were late must be read before anybody is blamed for silence.
         drained = self._drain(now)
         if self._core.next_deadline() <= now:
@@ -205,9 +255,12 @@ class Member:
             try:
                 messages = self._wire.open(datagram)
             except DecodeError as problem:
-                self.packets_dropped += 1
+                self._dropped += 1
                 log.debug("packet_dropped", extra={"sender": source, "why": str(problem)})
                 continue
+            self._received += 1
+            for message in messages:
+                self._messages[type(message)] += 1
             self._carry_out(self._core.handle_packet(messages, source, now))
         return False
 
@@ -230,6 +283,10 @@ class Member:
                 case BroadcastFinished():
                     if (waiting := self._finished.get(effect.token)) is not None:
                         waiting.set()
+                case PingAnswered():
+                    if (pinged := self._pinged.get(effect.seq_no)) is not None:
+                        pinged[1].append(effect.rtt)
+                        pinged[0].set()
 
     def _send(self, effect: SendPacket) -> None:
         parts = [part if isinstance(part, bytes) else codec.encode(part) for part in effect.parts]
@@ -245,7 +302,10 @@ class Member:
             self._udp.sendto(wire.seal(parts, crc=effect.crc, nonce=nonce), (host, port))
         except OSError as problem:
             # Unreachable now, or the buffer is full: like a lost packet, and the protocol expects those.
+            self._unsent += 1
             log.debug("packet_not_sent", extra={"to": effect.to, "why": str(problem)})
+        else:
+            self._sent += 1
 
     def _notify(self, event: Event) -> None:
         for observer in tuple(self._observers):

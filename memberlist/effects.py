@@ -47,4 +47,12 @@ class BroadcastFinished:
     token: int
 
 
-Effect: TypeAlias = SendPacket | StartPushPull | StartStreamPing | Notify | BroadcastFinished
+@dataclass(frozen=True, slots=True)
+class PingAnswered:
+    """The ping of `Core.ping` that has this number was answered after `rtt` seconds."""
+
+    seq_no: int
+    rtt: float
+
+
+Effect: TypeAlias = SendPacket | StartPushPull | StartStreamPing | Notify | BroadcastFinished | PingAnswered

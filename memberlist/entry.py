@@ -48,6 +48,8 @@ class Entry:
     """The watchers' verdict; `Node.reachable` joins it with `state`."""
     conflict: tuple[bytes, int, float] = (b"", 0, 0.0)
     """The address and port of the last conflict about the name, and when it was reported."""
+    rtt: float = 0.0
+    """Seconds a direct probe took, smoothed as in RFC 6298; 0 before the first."""
     news_at: float = -1e18
     """When news was last put into an answer to it."""
     to: Address = field(init=False)
@@ -66,6 +68,9 @@ class Entry:
     @property
     def reachable(self) -> bool:
         return not self.unreachable and not self.gone
+
+    def sample(self, rtt: float) -> None:
+        self.rtt = self.rtt + (rtt - self.rtt) / 8 if self.rtt else rtt
 
     def speaks(self, version: int) -> bool:
         """Whether it announced to understand this protocol version: 3 TCP pings, 4 nacks, 5 checksums."""
@@ -103,3 +108,18 @@ class Entry:
             meta=self.meta,
             vsn=self.vsn,
         )
+
+
+def remote_node(state: PushNodeState) -> Node:
+    """A member as somebody's list has it."""
+    known = state.state in tuple(State)
+    return Node(
+        name=state.name,
+        address=address_text(state.addr),
+        port=state.port,
+        state=State(state.state) if known else State.DEAD,
+        reachable=known and state.state in (State.ALIVE, State.SUSPECT),
+        incarnation=state.incarnation,
+        meta=state.meta,
+        changed_at=0.0,
+    )

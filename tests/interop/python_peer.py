@@ -178,8 +178,8 @@ class Commands:
         return {
             "health": member.health,
             "members": len(member.members()),
-            "packets_dropped": member.packets_dropped,
-            "late_max": member.late_max,
+            "packets_dropped": member.statistics().packets_dropped,
+            "late_max": member.statistics().late_max,
         }
 
     async def send(self, to: str, payload: str, reliable: bool = False) -> None:

@@ -8,8 +8,8 @@ def test_the_public_names() -> None:
     assert set(memberlist.__all__) == {
         "Address", "Config", "ConfigError", "Conflict", "DecodeError", "Delegate", "Died", "Event", "Events",
         "JoinError", "Joined", "Keyring", "Lagged", "Left", "Member", "MemberlistError", "Node", "Reachable",
-        "Refuted", "State", "Suspected", "Timeout", "Unreachable", "Updated", "UserMessage", "metallb_key",
-        "open_member",
+        "Refuted", "State", "Statistics", "Suspected", "Timeout", "Unreachable", "Updated", "UserMessage",
+        "metallb_key", "open_member",
     }  # fmt: skip
     for name in memberlist.__all__:
         assert hasattr(memberlist, name)

@@ -362,10 +362,10 @@ def test_delegate_broadcasts_fill_what_room_is_left() -> None:
 
 def test_the_room_shrinks_with_label_and_encryption() -> None:
     core = make(label="blue", keyring=Keyring([bytes(16)]))
-    assert core._overhead() == 2 + 4 + 29
+    assert core._news.overhead() == 2 + 4 + 29
     core = make(keyring=Keyring([bytes(16)]), protocol_version=1)
-    assert core._overhead() == 45
-    assert make(keyring=Keyring([bytes(16)]), verify_outgoing=False)._overhead() == 0
+    assert core._news.overhead() == 45
+    assert make(keyring=Keyring([bytes(16)]), verify_outgoing=False)._news.overhead() == 0
 
 
 def test_user_messages_reach_delegate_and_observers() -> None:

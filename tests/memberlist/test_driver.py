@@ -92,7 +92,7 @@ async def test_members_find_one_another(settings: dict[str, Any]) -> None:
         for member in members:
             assert names(member) == ["a", "b", "c"]
             assert all(node.reachable and node.state is State.ALIVE for node in member.members())
-        assert {member.packets_dropped for member in members} == {0}
+        assert {member.statistics().packets_dropped for member in members} == {0}
 
 
 async def test_join_says_how_many_answered_and_skips_ourselves() -> None:
@@ -242,7 +242,7 @@ async def test_a_loop_that_stood_still_blames_nobody() -> None:
         with trio.move_on_after(0.4):  # two detection times
             await trio.sleep_forever()
         assert [event for event in seen if isinstance(event, Unreachable)] == []
-        assert max(member.late_max for member in members) > 0.2
+        assert max(member.statistics().late_max for member in members) > 0.2
 
 
 async def test_metadata_and_updates() -> None:
@@ -291,7 +291,7 @@ async def test_rubbish_is_counted_and_does_no_harm() -> None:
         b.send("a", b"still there?")
         with trio.fail_after(PATIENCE):
             assert await anext(inbox) == UserMessage(b"still there?")
-        assert a.packets_dropped > 0
+        assert a.statistics().packets_dropped > 0
         assert [node.reachable for node in b.members()] == [True, True]
 
 
@@ -410,3 +410,53 @@ async def test_observers_are_called_at_once_and_their_mistakes_are_theirs(
         assert [type(event) for event in seen] == [Joined]
     assert "observer_failed" in caplog.messages
     assert Left not in [type(event) for event in seen]
+
+
+# ------------------------------------------------------------------------------ ping and statistics
+
+
+async def test_a_ping_of_ones_own_takes_a_moment_and_changes_nothing() -> None:
+    async with cluster("a", "b", probe_interval=0) as (a, b):
+        before = a.nodes()
+        assert 0 < await a.ping("b", timeout=5.0) < 5.0
+        assert 0 < await a.ping("a", timeout=5.0) < 5.0
+        assert a.nodes() == before
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(b.ping, "a", 5.0)
+        assert not a._pinged
+        assert not a._core._pings
+
+
+async def test_a_ping_that_nobody_answers_is_a_timeout_that_says_who() -> None:
+    async with open_member(config("a", probe_interval=0)) as a:
+        async with open_member(config("b")) as b:
+            await b.join([at(a)])
+            await until(a, lambda: names(a) == ["a", "b"])
+            place = b.address
+        with pytest.raises(
+            Timeout, match=rf"^b \({place[0]} port {place[1]}\): no answer to a ping in 0.05 s"
+        ):
+            await a.ping("b", timeout=0.05)
+        with pytest.raises(MemberlistError, match=r"^c: no such member$"):
+            await a.ping("c")
+        assert not a._pinged
+        assert not a._core._pings
+
+
+async def test_statistics_count_what_happens() -> None:
+    async with cluster("a", "b", probe_interval=0.05, probe_timeout=0.05) as (a, _):
+        with trio.fail_after(PATIENCE):
+            while not a.statistics().rtts:  # noqa: ASYNC110 (no event tells of an answered probe)
+                await trio.sleep(0.01)
+        now = a.statistics()
+        assert now.members == 2
+        assert set(now.rtts) == {"b"}
+        assert 0 < now.rtts["b"] < PATIENCE
+        assert now.probes >= 1
+        assert now.probes_failed <= now.probes
+        assert now.packets_received >= 1
+        assert now.packets_sent >= 1
+        assert now.packets_dropped == 0
+        assert now.messages["Ack"] >= 1
+        assert sum(now.messages.values()) >= now.packets_received

@@ -1,0 +1,71 @@
+"""The application's hooks as the protocol calls them: whatever one does wrong, its host stays a member."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from .config import MAX_META
+from .delegate import Delegate
+from .errors import MemberlistError
+from .events import Node
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Hooks:
+    def __init__(self, delegate: Delegate | None) -> None:
+        self._delegate = delegate or Delegate()
+        self.broadcasting = self._overrides("broadcasts")
+        """Whether there may be something to gossip that only the application knows of."""
+        self.answering = self._overrides("ack_payload")
+        self.vetoing = self._overrides("refuse_alive")
+
+    def meta(self) -> bytes | None:
+        """Raises MemberlistError when it is too large."""
+        meta = _ask(lambda: self._delegate.node_meta(MAX_META), None)
+        if meta is not None and len(meta) > MAX_META:
+            raise MemberlistError(f"metadata of {len(meta)} octets, at most {MAX_META} fit")
+        return meta
+
+    def notify_message(self, payload: bytes) -> None:
+        _ask(lambda: self._delegate.notify_message(payload), None)
+
+    def broadcasts(self, overhead: int, limit: int) -> list[bytes]:
+        nothing: list[bytes] = []
+        return _ask(lambda: self._delegate.broadcasts(overhead, limit), nothing)
+
+    def local_state(self, join: bool) -> bytes:
+        return _ask(lambda: self._delegate.local_state(join), b"")
+
+    def merge_remote_state(self, state: bytes, join: bool) -> None:
+        _ask(lambda: self._delegate.merge_remote_state(state, join), None)
+
+    def refuse_alive(self, node: Node) -> str | None:
+        return _ask(lambda: self._delegate.refuse_alive(node), None)
+
+    def refuse_merge(self, nodes: tuple[Node, ...]) -> str | None:
+        return _ask(lambda: self._delegate.refuse_merge(nodes), None)
+
+    def ack_payload(self) -> bytes | None:
+        # The method is looked up where a mistake in doing so is caught too.
+        return _ask(lambda: self._delegate.ack_payload(), None)  # noqa: PLW0108
+
+    def ping_complete(self, node: Node, rtt: float, payload: bytes | None) -> None:
+        _ask(lambda: self._delegate.ping_complete(node, rtt, payload), None)
+
+    def _overrides(self, name: str) -> bool:
+        if getattr(type(self._delegate), name, None) is not getattr(Delegate, name):
+            return True
+        return _ask(lambda: name in getattr(self._delegate, "__dict__", ()), True)
+
+
+def _ask(hook: Callable[[], T], otherwise: T) -> T:
+    try:
+        return hook()
+    except Exception:
+        log.exception("delegate_failed")
+        return otherwise
