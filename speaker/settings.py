@@ -48,6 +48,18 @@ class LogLevel(StrEnum):
     NONE = "none"
 
 
+FRR_LOG_LEVELS: Final = (
+    "emergencies",
+    "alerts",
+    "critical",
+    "errors",
+    "warnings",
+    "notifications",
+    "informational",
+    "debugging",
+)
+
+
 class BgpType(StrEnum):
     NATIVE = "native"
     FRR = "frr"
@@ -124,7 +136,10 @@ class Settings:
     bgp_debounce_ms: int
     frr_config_file: Path
     frr_reloader_pid_file: Path
+    frr_run_dir: Path
+    """With the vty sockets of FRR's daemons."""
     frr_logging_level: str
+    """One of FRR's levels; empty: what is nearest to ours."""
 
     realtime: bool
     """Try SCHED_FIFO for the reflex."""
@@ -249,7 +264,19 @@ def _flags(environ: Mapping[str, str]) -> Flags:
         default="/etc/frr_reloader/reloader.pid",
         help="whom to tell",
     )
-    found.text("--frr-logging-level", env="FRR_LOGGING_LEVEL", help="of FRR's daemons")
+    found.text(
+        "--frr-run-dir",
+        env="CRIER_FRR_RUN_DIR",
+        default="/var/run/frr",
+        help="with the vty sockets of FRR's daemons",
+    )
+    found.choice(
+        "--frr-logging-level",
+        ["", *FRR_LOG_LEVELS],
+        env="FRR_LOGGING_LEVEL",
+        default="",
+        help="of FRR's daemons; else ours",
+    )
 
     found.switch("--realtime", env="CRIER_REALTIME", default=True, help="try SCHED_FIFO for the reflex")
     found.integer("--reflex-fd", env="CRIER_REFLEX_FD", minimum=0, maximum=1 << 20, help="set by the reflex")
@@ -307,6 +334,7 @@ def _settings(given: Mapping[str, Any]) -> Settings:
         bgp_debounce_ms=given["bgp_debounce_timeout"],
         frr_config_file=Path(given["frr_config_file"]),
         frr_reloader_pid_file=Path(given["frr_reloader_pid_file"]),
+        frr_run_dir=Path(given["frr_run_dir"]),
         frr_logging_level=given["frr_logging_level"],
         realtime=given["realtime"],
         reflex_fd=given["reflex_fd"],

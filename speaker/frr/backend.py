@@ -38,7 +38,7 @@ from speaker.frr.changes import (
     whole,
 )
 from speaker.frr.reload import Reload, ReloadError
-from speaker.frr.render import LOG_LEVELS, Base, peer_id, render, shown, vrf_of
+from speaker.frr.render import Base, peer_id, render, shown, vrf_of
 from speaker.frr.running import Held, parse_bfdd, parse_bgpd
 from speaker.frr.state import BadState, Seen, Watched
 from speaker.frr.vty import Vty, VtyError
@@ -59,6 +59,11 @@ GOODBYE: Final = 3.0
 """Seconds `close` may take."""
 
 Routes = Mapping[str, Mapping[Prefix, RoutePath]]
+
+
+def same_tables(one: Routes, other: Routes) -> bool:
+    """Whether they are the very same tables; to compare a hundred thousand routes takes too long."""
+    return one.keys() == other.keys() and all(one[name] is other[name] for name in one)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +99,13 @@ class FrrRouters:
     ) -> None:
         """`log_level`: of the daemons, one of FRR's; empty leaves it to them.  `debounce`: seconds a rendered
         frr.conf waits for further changes; the sockets never wait.  `changed`: `sessions` has news.
-
-        Raises ValueError for a log level FRR does not know.
         """
-        if log_level and log_level not in LOG_LEVELS:
-            raise ValueError(f"{log_level!r} is not one of {', '.join(LOG_LEVELS)}")
         self._paths, self._log_level, self._debounce = paths, log_level, debounce
         self._changed, self._wall = changed, wall
         self._reload = Reload(paths.config_file, paths.reloader_pid_file)
         self._due = Wakeup()
         self._peers: tuple[BgpPeer, ...] = ()
+        self._node = Node(name="")
         self._routes: Routes = {}
         self._base = Base({}, {}, {})
         self._applied = False
@@ -125,9 +127,14 @@ class FrrRouters:
     # -------------------------------------------------------------------------------- the door
 
     def apply(self, peers: Sequence[BgpPeer], routes: Routes, node: Node) -> None:
-        self._peers = tuple(sorted(peers, key=lambda peer: peer.name))
-        self._routes = {name: dict(paths) for name, paths in routes.items()}
-        self._base = render(self._peers, node)
+        """The tables in `routes` are not looked into again unless they are other ones."""
+        ordered = tuple(sorted(peers, key=lambda peer: peer.name))
+        if not self._applied or (ordered, node) != (self._peers, self._node):
+            self._peers, self._node = ordered, node
+            self._base = render(ordered, node)
+        elif same_tables(self._routes, routes):
+            return
+        self._routes = dict(routes)
         self._applied = True
         self._look()
         self._due.set()

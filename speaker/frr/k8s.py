@@ -18,6 +18,7 @@ from crier.kube.model.node import Node
 from crier.kube.watch import Mirror, backoff, watch
 from crier.ops import logs
 from speaker.frr import k8sdocument as document
+from speaker.frr.backend import same_tables
 from speaker.frr.k8sdocument import FRR_CONFIGURATIONS, Existing, Routes, SessionState
 from speaker.frr.render import peer_id, render, vrf_of
 from speaker.planner.routers import SessionView
@@ -28,8 +29,8 @@ log = logs.get(__name__)
 PAUSE: Final = 3.0
 """Seconds between two writes, MetalLB's: after each FRR-K8s renders and reloads everything.  What comes
 after a time of quiet is written at once."""
-ECHO: Final = 5.0
-"""Seconds for which our own write is expected to come back in the watch."""
+ECHO: Final = 0.5
+"""Seconds our own write may take to come back in the watch, until we look for ourselves."""
 LOOK: Final = 10.0
 """Seconds between two looks at FRR-K8s' own opinion of its configuration."""
 GOODBYE: Final = 3.0
@@ -51,11 +52,14 @@ class FrrK8sRouters:
         namespace: str,
         *,
         own_namespace: str | None = None,
+        pause: float = PAUSE,
         changed: Callable[[], None] = lambda: None,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """`namespace`: FRR-K8s'.  `own_namespace`: ours, where the peers' Secrets are; None: the same."""
+        """`namespace`: FRR-K8s'.  `own_namespace`: ours, where the peers' Secrets are; None: the same.
+        `pause`: seconds."""
         self._api, self._me, self._namespace = api, node, namespace
+        self._pause = pause
         self._secrets = own_namespace in (None, namespace)
         self._changed, self._wall = changed, wall
         self._due = Wakeup()
@@ -68,7 +72,7 @@ class FrrK8sRouters:
         """The spec as it is to be; None before the first `apply`."""
         self._written: tuple[dict[str, Any], Mapping[str, Any]] | None = None
         """What we wrote and what the API made of it, with its defaults and without what it does not know."""
-        self._written_at = -PAUSE
+        self._written_at = float("-inf")
         self._trouble = ""
         self._complaint = ""
         self._since: dict[str, tuple[str, float]] = {}
@@ -79,8 +83,10 @@ class FrrK8sRouters:
     def apply(
         self, peers: Sequence[BgpPeer], routes: Mapping[str, Mapping[Prefix, Path]], node: Node
     ) -> None:
-        self._peers = tuple(sorted(peers, key=lambda peer: peer.name))
-        self._routes = routes
+        ordered = tuple(sorted(peers, key=lambda peer: peer.name))
+        if self._wanted is not None and ordered == self._peers and same_tables(self._routes, routes):
+            return
+        self._peers, self._routes = ordered, dict(routes)
         self._refused = dict(render(self._peers, node).refused)
         for peer in self._peers:
             if why := document.objection(peer):
@@ -110,6 +116,7 @@ class FrrK8sRouters:
                     task_status=task_status,
                 )
             )
+            self._look()
             await self._keep_writing()
 
     async def close(self) -> None:
@@ -135,7 +142,7 @@ class FrrK8sRouters:
             try:
                 until = await self._write()
                 failures, trouble = 0, ""
-            except (Conflict, AlreadyExists, NotFound):
+            except (Conflict, AlreadyExists):
                 # somebody was faster; the watch brings what they did
                 until, trouble = trio.current_time() + 0.2, self._trouble
             except (ApiError, DecodeError) as problem:
@@ -152,24 +159,25 @@ class FrrK8sRouters:
         wanted, now = self._wanted, trio.current_time()
         if wanted is None:
             return float("inf")
-        found = self._mirror.objects.get(f"{self._namespace}/{document.object_name(self._me)}")
+        kind, name = FRR_CONFIGURATIONS, document.object_name(self._me)
+        found = self._mirror.objects.get(f"{self._namespace}/{name}")
         if self._written is not None and self._written[0] == wanted:
             if found is not None and found.spec == self._written[1]:
                 return float("inf")
             if now < self._written_at + ECHO:
                 return self._written_at + ECHO
-        elif now < self._written_at + PAUSE:
-            return self._written_at + PAUSE
-        kind, name = FRR_CONFIGURATIONS, document.object_name(self._me)
-        if found is None:
+        elif now < self._written_at + self._pause:
+            return self._written_at + self._pause
+        try:
+            # the newest, not the mirror's: our own last write may still be on its way there
+            newest = Existing.decode(await self._api.get(kind, name, namespace=self._namespace))
+        except NotFound:
             made = document.body(self._namespace, self._me, wanted)
             raw = await self._api.create(kind, made, namespace=self._namespace)
-        elif found.spec == wanted:
-            self._written = (wanted, found.spec)
-            return float("inf")
         else:
-            # the newest version, not the mirror's: another of our own writes may be on its way to it
-            newest = Existing.decode(await self._api.get(kind, name, namespace=self._namespace))
+            if newest.spec == wanted or (wanted, newest.spec) == self._written:
+                self._written = (wanted, newest.spec)
+                return float("inf")
             made = document.body(self._namespace, self._me, wanted, newest.resource_version)
             raw = await self._api.replace(kind, name, made, namespace=self._namespace)
         self._written, self._written_at = (wanted, Existing.decode(raw).spec), now
@@ -216,6 +224,7 @@ class FrrK8sRouters:
         state = seen.state if seen is not None and seen.state in _STATES and not refused else "Idle"
         before, since = self._since.get(peer.name, ("", 0.0))
         wanted = len(self._routes.get(peer.name, {}))
+        unread = "" if self._mirror.synced else "FRRConfigurations cannot be read (yet)"
         unknown = "" if seen is not None else "FRR-K8s does not say anything of this session yet"
         return SessionView(
             peer=peer.name,
@@ -224,7 +233,7 @@ class FrrK8sRouters:
             vrf=peer.vrf,
             state=state,
             since=since if state == before else self._wall(),
-            last_error=refused or self._trouble or self._complaint or unknown,
+            last_error=refused or unread or self._trouble or self._complaint or unknown,
             wanted=wanted,
             sent=wanted if state == "Established" else 0,
             bfd=(seen.bfd if seen is not None and seen.bfd else "Down") if peer.bfd is not None else "",

@@ -32,16 +32,6 @@ GLOBALS: Final = ("bgp route-map delay-timer 1",)
 NHT: Final = ("ip nht resolve-via-default", "ipv6 nht resolve-via-default")
 """A router behind the default route is reached, too.  zebra's."""
 
-LOG_LEVELS: Final = (
-    "emergencies",
-    "alerts",
-    "critical",
-    "errors",
-    "warnings",
-    "notifications",
-    "informational",
-    "debugging",
-)
 _MAX_NAME: Final = 60
 _WORD: Final = re.compile(r"[A-Za-z0-9._:@-]{1,63}")
 _SECRET: Final = re.compile(r"(neighbor \S+ password ).*")

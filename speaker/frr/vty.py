@@ -24,8 +24,8 @@ CHUNK: Final = 65536
 MANY: Final = 100
 """Answers that are waited for."""
 PATIENCE: Final = 0.005
-"""Seconds between two looks at what came, while there are `MANY` to come: a daemon writes each answer by itself,
-and to be woken for every one of them costs both sides more than the commands do."""
+"""Seconds between two looks at what came, while there are `MANY` to come: a daemon writes each answer by
+itself, and to be woken for every one of them costs both sides more than the commands do."""
 TIMEOUT: Final = 30.0
 """Seconds without a single octet until a daemon is given up: it may be busy, but not for that long."""
 

@@ -84,7 +84,7 @@ class Program:
         self.reflex = Reflex(hello)
         self._recorder = Recorder(api, events.COMPONENT, host=hello.node)
         self.routed = Routed(
-            settings, hello, self.sources, record=self._record, sessions_changed=self._sessions_changed
+            settings, hello, self.sources, api, record=self._record, sessions_changed=self._sessions_changed
         )
         native = settings.bgp_type is BgpType.NATIVE
         self.metrics = Metrics(

@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from crier.kube import resources
+from crier.kube.client import Api
 from crier.kube.events import Reference
 from crier.kube.model.bgppeer import BgpPeer
 from crier.kube.model.node import Node
 from crier.kube.resources import Resource
 from crier.kube.watch import Mirror
 from crier.ops import logs
+from speaker.frr import open_frr
 from speaker.orders import Bfd, BfdPeer, Hello
 from speaker.planner import bgpconfiguration, events
 from speaker.planner.bfd import BfdWatch
@@ -25,7 +27,7 @@ from speaker.planner.routers import Routers, SessionView
 from speaker.planner.routes import RoutePlanner, Routes
 from speaker.planner.sources import Sources
 from speaker.planner.view import View
-from speaker.settings import Settings
+from speaker.settings import BgpType, Settings
 
 log = logs.get(__name__)
 
@@ -38,6 +40,7 @@ class Routed:
         settings: Settings,
         hello: Hello,
         sources: Sources,
+        api: Api,
         *,
         record: Callable[[events.Event], None],
         sessions_changed: Callable[[], None],
@@ -48,11 +51,17 @@ class Routed:
         self._keeper = BgpKeeper()
         self._planner = RoutePlanner(hello.node, Rules(settings.lb_class, settings.ignore_exclude_lb))
         self._reporter = BgpReporter()
-        self._native: NativeRouters | None = NativeRouters(
-            restarted=hello.planner_starts > 1, changed=sessions_changed, rng=random.SystemRandom()
-        )
-        self.routers: Routers = self._native
-        self._bfd = BfdWatch(self._native.neighbor)
+        self._native: NativeRouters | None = None
+        """None: FRR keeps the sessions, and its own daemon does BFD."""
+        self._bfd = BfdWatch(lambda _: "")
+        self.routers: Routers
+        if settings.bgp_type is BgpType.NATIVE:
+            self.routers = self._native = NativeRouters(
+                restarted=hello.planner_starts > 1, changed=sessions_changed, rng=random.SystemRandom()
+            )
+            self._bfd = BfdWatch(self._native.neighbor)
+        else:
+            self.routers = open_frr(settings, api, sessions_changed)
         self._peers: tuple[BgpPeer, ...] = ()
         self._told_faults: frozenset[Fault] = frozenset()
         self._drain_fault = ""

@@ -96,8 +96,3 @@ async def test_a_reloader_that_is_none(frr: FrrPaths, text: str, nursery: trio.N
     apply(routers, [peer()], {})
     await told(routers, "reloader.pid: there is no process number in it")
     nursery.cancel_scope.cancel()
-
-
-def test_a_log_level_frr_does_not_know(frr: FrrPaths) -> None:
-    with pytest.raises(ValueError, match="'error' is not one of emergencies, alerts, critical, errors"):
-        FrrRouters(frr, log_level="error")
