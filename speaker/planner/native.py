@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections import Counter
@@ -34,6 +35,9 @@ GRACEFUL: Final = 0.4
 """Seconds between asking routers to prefer others and withdrawing; all of the end takes at most 1.5 s."""
 GOODBYE: Final = 1.2
 """Seconds for the whole of `close`."""
+REASON_LASTS: Final = 60.0
+"""Seconds for which a reason is not replaced by "the peer closed the connection"."""
+_VAGUE: Final = ("peer closed the connection", "connection lost")
 LAST_WORDS: Final = 2.0
 """Seconds a session that is no longer wanted may take to say so."""
 
@@ -133,6 +137,7 @@ class _Peer:
     before: _Peer | None = None
     """Whom we wait for: two connections of one pair of routers would collide."""
     ended: trio.Event = field(default_factory=trio.Event)
+    _told_why_at: float = -math.inf
     _session: Session | None = None
     _driver: Driver | None = None
     _scope: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -243,6 +248,12 @@ class _Peer:
         self.changed()
 
     def _failed(self, why: str) -> None:
+        now = trio.current_time()
+        if why.startswith(_VAGUE):
+            if self.last_error and now - self._told_why_at < REASON_LASTS:
+                return  # after a refusal a router hangs up on us for a while; the reason was the one before
+        else:
+            self._told_why_at = now
         if why != self.last_error:  # said once, not with every attempt
             self.last_error = why
             log.warning("bgp_session_failed", peer=self.peer.name, why=why)
