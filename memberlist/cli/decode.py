@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import base64
 import dataclasses
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TextIO
 
-from memberlist.cli import pcap
+from memberlist.cli import keys, pcap
 from memberlist.cli.describe import Description, describe, render
 from memberlist.errors import ConfigError, DecodeError, MemberlistError
-from memberlist.keyring import KEY_SIZES, TAG_SIZE, Keyring, metallb_key, overhead
+from memberlist.keyring import TAG_SIZE, Keyring, overhead
 from memberlist.layout import measure
 from memberlist.messages import MessageType
 from memberlist.packet import Wire, split_label
 from memberlist.stream import Reader
 
-MAX_SECRET: Final = 65536
-"""Octets of a secret file; Kubernetes has secrets of at most 1 MiB, and the key needs 32."""
-
 EPILOG: Final = """\
 Without FILE, packets (with --stream, TCP streams: all that one side sent) are read from standard input, one
 in hexadecimal on each line.  FILE is a classic pcap file, of which all UDP is read.  Captured packets of a
 MetalLB cluster: --secret-file secretkey --metallb-key, where the file holds the secret as the speaker has it.
+
+Keys may be hexadecimal or base64; one that can be read in several ways is tried in all of them.
 """
 
 
@@ -51,10 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="KEY",
         help="16, 24 or 32 octets as hex or base64; can be repeated",
     )
-    parser.add_argument("--secret-file", metavar="F", help="a key: as it is, or as hex or base64")
-    parser.add_argument(
-        "--metallb-key", action="store_true", help="make a key of the secret file's octets as MetalLB does"
-    )
+    keys.add_arguments(parser)
     parser.set_defaults(run=run)
 
 
@@ -82,42 +76,13 @@ def _check(args: argparse.Namespace) -> None:
         raise ConfigError("--stream: streams are read from standard input, not from a pcap file")
     if args.port is not None and not args.file:
         raise ConfigError("--port: only a pcap file has ports")
-    if args.metallb_key and not args.secret_file:
-        raise ConfigError("--metallb-key: needs --secret-file")
 
 
 def _keyring(args: argparse.Namespace) -> Keyring | None:
-    keys = [key for text in args.key for key in parse_key(text)]
-    if args.secret_file:
-        with Path(args.secret_file).open("rb") as file:
-            secret = file.read(MAX_SECRET)
-        if args.metallb_key:
-            if not secret:
-                raise ConfigError("--secret-file: it is empty")
-            keys.append(metallb_key(secret))
-        else:
-            keys += [secret] if len(secret) in KEY_SIZES else []
-            keys += parse_key(secret.decode("ascii", "replace"), found=bool(keys))
-    return Keyring(keys) if keys else None
-
-
-def parse_key(text: str, *, found: bool = False) -> list[bytes]:
-    """Every key the text may mean, as hexadecimal or as base64 of either alphabet, padded or not.
-
-    32 characters can be both; a key too many does no harm to who only reads.  Raises ConfigError if there is
-    none, unless one was `found` otherwise; it does not repeat what may be a secret with one character wrong.
-    """
-    text = text.strip()
-    readings = []
-    with suppress(ValueError):
-        readings.append(bytes.fromhex(text))
-    with suppress(ValueError):
-        bare = text.rstrip("=").replace("-", "+").replace("_", "/")
-        readings.append(base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True))
-    keys = [key for key in readings if len(key) in KEY_SIZES]
-    if not keys and not found:
-        raise ConfigError("key: neither hex nor base64 of 16, 24 or 32 octets")
-    return keys
+    """All readings of all keys: one too many does no harm to who only reads."""
+    found = [key for text in args.key for key in keys.from_text(text)]
+    found += keys.from_file(args.secret_file, metallb=args.metallb_key)
+    return Keyring(found) if found else None
 
 
 # --- one input, one result --------------------------------------------------------------------------------

@@ -3,42 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import suppress
-from pathlib import Path
 
-from memberlist.cli.decode import MAX_SECRET, parse_key
+from memberlist.cli import keys
 from memberlist.config import DEFAULT_PORT, Address
 from memberlist.errors import ConfigError
-from memberlist.keyring import KEY_SIZES, Keyring, metallb_key
+from memberlist.keyring import Keyring
 
 
 def add_secrets(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label", default="", help="the cluster's label; default: none")
-    parser.add_argument(
-        "--secret-file", metavar="F", help="the key: 16, 24 or 32 octets, as they are or as hex or base64"
-    )
-    parser.add_argument(
-        "--metallb-key", action="store_true", help="make a key of the secret file's octets as MetalLB does"
-    )
+    keys.add_arguments(parser)
+    parser.epilog, parser.formatter_class = keys.HOW_READ, argparse.RawDescriptionHelpFormatter
 
 
 def keyring(args: argparse.Namespace) -> Keyring | None:
-    """None without --secret-file.  Raises ConfigError and OSError."""
-    if not args.secret_file:
-        if args.metallb_key:
-            raise ConfigError("--metallb-key: needs --secret-file")
-        return None
-    with Path(args.secret_file).open("rb") as file:
-        secret = file.read(MAX_SECRET)
-    if args.metallb_key:
-        if not secret:
-            raise ConfigError("--secret-file: it is empty")
-        return Keyring([metallb_key(secret)])
-    if len(secret) in KEY_SIZES:
-        return Keyring([secret])
-    with suppress(ConfigError):
-        return Keyring(parse_key(secret.decode("ascii", "replace"))[:1])
-    raise ConfigError("--secret-file: neither a key of 16, 24 or 32 octets nor one in hex or base64")
+    """The likeliest key of --secret-file; None without.  Raises ConfigError."""
+    found = keys.from_file(args.secret_file, metallb=args.metallb_key)
+    return Keyring(found[:1]) if found else None
 
 
 def parse_address(text: str, flag: str, *, default_port: int = DEFAULT_PORT) -> Address:

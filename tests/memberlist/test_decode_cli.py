@@ -10,8 +10,8 @@ import pytest
 
 from memberlist import codec, stream
 from memberlist.__main__ import main
-from memberlist.cli.decode import parse_key
 from memberlist.cli.describe import describe, render
+from memberlist.cli.keys import from_text
 from memberlist.errors import ConfigError
 from memberlist.keyring import Keyring, metallb_key
 from memberlist.messages import Ack, Alive, Nack, Ping, PushNodeState, PushPull, User
@@ -166,16 +166,16 @@ def test_keys_as_people_have_them(size: int) -> None:
     key = bytes(range(200, 200 + size))
     plain, url_safe = base64.b64encode(key).decode(), base64.urlsafe_b64encode(key).decode()
     for text in (key.hex(), key.hex().upper(), plain, url_safe, plain.rstrip("="), f" {plain}\n"):
-        assert key in parse_key(text)
+        assert key in from_text(text)
 
 
 @pytest.mark.parametrize("text", ["", "secret", "73656372657421", "ü" * 22, "secret" * 20, "="])
 def test_no_key_is_one_error_that_does_not_repeat_it(cli: Cli, text: str) -> None:
-    with pytest.raises(ConfigError, match=r"^key: neither hex nor base64"):
-        parse_key(text)
+    with pytest.raises(ConfigError, match=r"^--key: neither hexadecimal nor base64"):
+        from_text(text)
     assert cli("--key", text, given="00") == ""
     assert cli.status == 2
-    assert cli.errors.startswith("memberlist decode: key: ")
+    assert cli.errors.startswith("memberlist decode: --key: ")
     assert not text.strip("=") or text not in cli.errors
 
 
@@ -211,7 +211,7 @@ def test_a_cut_stream(cli: Cli) -> None:
         (["--metallb-key"], "--metallb-key: needs --secret-file"),
         (["--stream", "x.pcap"], "--stream: streams are read from standard input, not from a pcap file"),
         (["--port", "7946"], "--port: only a pcap file has ports"),
-        (["--secret-file", "/dev/null", "--metallb-key"], "--secret-file: it is empty"),
+        (["--secret-file", "/dev/null", "--metallb-key"], "--secret-file: /dev/null: it is empty"),
         (["/nowhere/x.pcap"], "[Errno 2] No such file or directory: '/nowhere/x.pcap'"),
         (["--label", "x" * 256], "label: 256 octets; at most 255 are allowed"),
         (["/dev/null"], "this is no pcap file"),

@@ -110,7 +110,13 @@ def test_when_nobody_reads_on_it_leaves() -> None:
         (["join", "--bind", "nowhere:1"], "bind: ('nowhere', 1) is not an (IP address, port) pair"),
         (["join", "--bind", "192.0.2.1:0"], "bind: 192.0.2.1 port 0: Cannot assign requested address"),
         (["join", "--metallb-key"], "--metallb-key: needs --secret-file"),
-        (["join", "--secret-file", "/nonexistent"], "No such file"),
+        (["join", "--secret-file", "/nonexistent"], "--secret-file: /nonexistent: No such file or directory"),
+        (["join", "--secret-file", "/dev/null"], "--secret-file: /dev/null: it is empty"),
+        (
+            ["join", "--secret-file", "/dev/zero"],
+            "--secret-file: /dev/zero: over 65536 octets",
+        ),
+        (["join", "--label", "x" * 256], "is not a text of at most 255 octets"),
         (["join", "--name", ""], "name: '' is not a text of 1 to 255 octets"),
         (["members", "127.0.0.1", "--timeout", "0"], "--timeout: from 0 to 3600 seconds"),
         (["members", "127.0.0.1:99999"], "HOST: '127.0.0.1:99999' has no port from 0 to 65535"),
@@ -132,7 +138,7 @@ def test_a_secret_file_that_is_no_key_is_not_repeated(
     secret.write_bytes(b"hunter2")
     assert main(["join", "--secret-file", str(secret)]) == 2
     errors = capsys.readouterr().err
-    assert "--secret-file: neither a key" in errors
+    assert f"--secret-file: {secret}: 7 octets that are neither a raw key" in errors
     assert "hunter2" not in errors
 
 
