@@ -14,7 +14,7 @@ declare -A TOOLS=(
 )
 if [ "${1:-}" != demo ]; then
     TOOLS+=([keepalived]=keepalived [bird]=bird2 [/usr/lib/frr/bgpd]=frr [gobgpd]=gobgpd [gobgp]=gobgpd [etcd]=etcd-server
-            [promtool]=prometheus [capsh]=libcap2-bin)
+            [promtool]=prometheus [capsh]=libcap2-bin [chromium]=chromium)
 fi
 
 die() { echo "setup: $*" >&2; exit 1; }
