@@ -37,11 +37,20 @@ def parse_join(text: str, default_port: int, *, name_required: bool = False) -> 
         host, _, port_text = rest.partition(":")
     if not host:
         raise JoinError(f"{text!r}: there is no host")
+    if ":" in host and not _is_ipv6(host):
+        raise JoinError(f"{text!r}: {host!r} is no IPv6 address, and a name has no colons")
     if not port_text:
         return host, default_port
     if not (port_text.isascii() and port_text.isdigit() and 0 < int(port_text) < 65536):
         raise JoinError(f"{text!r}: port {port_text!r} is not a number from 1 to 65535")
     return host, int(port_text)
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).version == 6
+    except ValueError:
+        return False
 
 
 async def resolve(host: str, port: int) -> list[Address]:
@@ -51,7 +60,8 @@ async def resolve(host: str, port: int) -> list[Address]:
     try:
         found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as problem:
-        raise JoinError(f"{host}: cannot be resolved: {problem}") from None
+        why = problem.strerror if isinstance(problem, OSError) else str(problem)
+        raise JoinError(f"{host}: cannot be resolved: {why}") from None
     return list(dict.fromkeys((str(entry[4][0]), port) for entry in found))
 
 

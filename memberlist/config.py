@@ -116,7 +116,7 @@ class Config:
         for name, check, wanted in _CHECKS:
             value = getattr(self, name)
             if not check(value):
-                raise ConfigError(f"{name}: {value!r} is not {wanted}")
+                raise ConfigError(f"{name}: {_shown(value)} is not {wanted}")
         if self.probe_interval and self.probe_timeout > self.probe_interval:
             raise ConfigError(
                 f"probe_timeout: {self.probe_timeout} exceeds probe_interval, {self.probe_interval}"
@@ -167,6 +167,13 @@ _LOCAL: Final[dict[str, Any]] = {
     "gossip_interval": 0.1,
     "gossip_to_the_dead_time": 15.0,
 }
+
+
+def _shown(value: object) -> str:
+    """Not all of a long text; its size is what is wrong with it."""
+    if isinstance(value, str) and len(octets := value.encode("utf-8", "surrogateescape")) > MAX_LABEL:
+        return f"{value[:20]!r}..., {len(octets)} octets,"
+    return repr(value)
 
 
 def _make(cls: type[Config], profile: dict[str, Any], settings: dict[str, Any]) -> Config:

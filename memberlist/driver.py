@@ -52,6 +52,7 @@ WORTH_COMPRESSING: Final = 200
 """Octets below which packets go as they are: pings and acks never get smaller, and trying costs more than all
 else about them."""
 BIND_TRIES: Final = 10
+IN_USE: Final = "; another program has it: end that, or choose another port"
 MAX_PUSH_PULLS: Final = 4
 """Exchanges we have started and not finished; a peer that stalls one must not collect them."""
 
@@ -477,7 +478,10 @@ def _bind(bind: Address) -> tuple[socket.socket, trio.socket.SocketType]:
             udp.close()
             if problem.errno == errno.EADDRINUSE and bind[1] == 0 and attempt + 1 < BIND_TRIES:
                 continue
-            raise ConfigError(f"bind: {bind[0]} port {bind[1]}: {os.strerror(problem.errno or 0)}") from None
+            advice = IN_USE if problem.errno == errno.EADDRINUSE else ""
+            raise ConfigError(
+                f"bind: {bind[0]} port {bind[1]}: {os.strerror(problem.errno or 0)}{advice}"
+            ) from None
         udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         return udp, trio.socket.from_stdlib_socket(tcp)
     raise AssertionError

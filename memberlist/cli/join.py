@@ -35,7 +35,9 @@ from memberlist import (
     UserMessage,
     open_member,
 )
+from memberlist.addresses import parse_join
 from memberlist.cli.options import add_secrets, keyring, parse_address
+from memberlist.config import DEFAULT_PORT
 
 PROFILES: Final[dict[str, Callable[..., Config]]] = {
     "lan": Config.lan,
@@ -82,6 +84,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """0 after a signal, 2 if the arguments are wrong or the address cannot be bound."""
     try:
+        for text in args.join:
+            parse_join(text, DEFAULT_PORT)  # what can never be right is told before anything is begun
         config = PROFILES[args.profile](
             name=args.name,
             bind=parse_address(args.bind, "--bind"),
@@ -134,7 +138,8 @@ async def _join(member: Member, seeds: list[str]) -> None:
         try:
             await member.join(seeds)
         except JoinError as problem:
-            print(f"memberlist join: {problem}", file=sys.stderr, flush=True)
+            again = f"trying again every {JOIN_AGAIN:g} s"
+            print(f"memberlist join: {problem}; {again}", file=sys.stderr, flush=True)
             await trio.sleep(JOIN_AGAIN)
         else:
             return
@@ -183,7 +188,7 @@ def show(event: Event, *, as_json: bool) -> None:
     where = f"[{said['addr']}]" if ":" in said["addr"] else said["addr"]
     extra = f" by {said['by']}" if "by" in said else ""
     if "other_addr" in said:
-        extra = f" also at {said['other_addr']} port {said['other_port']}"
+        extra = f" also at {said['other_addr']} port {said['other_port']}: one of them needs another name"
     line = f"{at} {said['event']:<12}{printable(said['name'])} {where}:{said['port']}"
     print(f"{line} incarnation {said['incarnation']} {said['state']}{extra}", flush=True)
 

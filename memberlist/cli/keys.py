@@ -42,7 +42,7 @@ def from_file(path: str | None, *, metallb: bool) -> list[bytes]:
     except OSError as problem:
         raise ConfigError(f"--secret-file: {path}: {problem.strerror}") from None
     if not secret:
-        raise ConfigError(f"--secret-file: {path}: it is empty")
+        raise ConfigError(f"--secret-file: {path}: it is empty; write the key into it")
     if len(secret) > MAX_SECRET:
         raise ConfigError(f"--secret-file: {path}: over {MAX_SECRET} octets; that is no key")
     if metallb:

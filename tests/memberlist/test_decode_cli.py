@@ -211,7 +211,10 @@ def test_a_cut_stream(cli: Cli) -> None:
         (["--metallb-key"], "--metallb-key: needs --secret-file"),
         (["--stream", "x.pcap"], "--stream: streams are read from standard input, not from a pcap file"),
         (["--port", "7946"], "--port: only a pcap file has ports"),
-        (["--secret-file", "/dev/null", "--metallb-key"], "--secret-file: /dev/null: it is empty"),
+        (
+            ["--secret-file", "/dev/null", "--metallb-key"],
+            "--secret-file: /dev/null: it is empty; write the key into it",
+        ),
         (["/nowhere/x.pcap"], "[Errno 2] No such file or directory: '/nowhere/x.pcap'"),
         (["--label", "x" * 256], "label: 256 octets; at most 255 are allowed"),
         (["/dev/null"], "this is no pcap file"),

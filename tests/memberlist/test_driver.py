@@ -127,7 +127,9 @@ async def test_a_name_may_be_required() -> None:
 async def test_a_port_in_use_is_said_clearly() -> None:
     async with open_member(config("a")) as member:
         taken = Config.lan(name="b", bind=member.address)
-        with pytest.raises(ConfigError, match=r"^bind: 127\.0\.0\.1 port \d+: Address already in use$"):
+        with pytest.raises(
+            ConfigError, match=r"^bind: 127\.0\.0\.1 port \d+: Address already in use; another program has it"
+        ):
             async with open_member(taken):
                 raise AssertionError
 

@@ -116,7 +116,12 @@ def test_when_nobody_reads_on_it_leaves() -> None:
             ["join", "--secret-file", "/dev/zero"],
             "--secret-file: /dev/zero: over 65536 octets",
         ),
-        (["join", "--label", "x" * 256], "is not a text of at most 255 octets"),
+        (
+            ["join", "--label", "x" * 256],
+            "label: 'xxxxxxxxxxxxxxxxxxxx'..., 256 octets, is not a text of at most 255",
+        ),
+        (["join", "--join", "10.0.0.1:x"], "'10.0.0.1:x': port 'x' is not a number from 1 to 65535"),
+        (["join", "--join", ":::"], "':::': ':::' is no IPv6 address, and a name has no colons"),
         (["join", "--name", ""], "name: '' is not a text of 1 to 255 octets"),
         (["members", "127.0.0.1", "--timeout", "0"], "--timeout: from 0 to 3600 seconds"),
         (["members", "127.0.0.1:99999"], "HOST: '127.0.0.1:99999' has no port from 0 to 65535"),
