@@ -42,6 +42,8 @@ BIRD: Final = "10.9.0.4"
 MANY, MOST = 10_000, 100_000
 LONGEST: Final = 60.0
 """Seconds a speaker may take for a row."""
+SAME: Final = 0.5
+"""Seconds; BIRD turns its clock into the time of day anew each time it is asked."""
 POLL: Final = 0.001
 FRR_PEER: Final = """ neighbor 10.9.0.2 remote-as 65001
  neighbor 10.9.0.2 timers 30 90
@@ -77,9 +79,13 @@ class Control:
         found = re.search(r"Routes: +(\d+) imported", self.ask("show protocols all peer"))
         return int(found[1]) if found else 0
 
-    def since(self) -> str:
-        """State of the session and when it began, as BIRD prints it."""
-        return next(line for line in self.ask("show protocols peer").splitlines() if "peer" in line)
+    def established(self) -> bool:
+        return "Established" in self.ask("show protocols peer")
+
+    def since(self) -> float:
+        """When the session began, by the time of day; nothing comparable when there is none."""
+        found = re.search(r"(\d+):(\d+):(\d+\.\d+)  Established", self.ask("show protocols peer"))
+        return float(found[1]) * 3600 + float(found[2]) * 60 + float(found[3]) if found else float("inf")
 
     def close(self) -> None:
         self._stream.close()
@@ -126,12 +132,12 @@ def status(pid: int, name: str) -> int:
 def speaking(kind: type[Contender], lan: Rig, host: str, control: Control) -> Iterator[Contender]:
     speaker = kind(lan, host, BIRD)
     try:
-        eventually(lambda: "Established" in control.since(), within=60)
+        eventually(control.established, within=60)
         time.sleep(0.3)  # its end-of-RIB
         yield speaker
     finally:
         speaker.stop()
-        eventually(lambda: "Established" not in control.since() and control.imported() == 0, within=30)
+        eventually(lambda: not control.established() and control.imported() == 0, within=30)
 
 
 def one_run(lan: Rig, host: str, control: Control, kind: type[Contender], count: int, row: Row) -> None:
@@ -151,8 +157,7 @@ def one_run(lan: Rig, host: str, control: Control, kind: type[Contender], count:
         speaker.withdraw()
         row.withdraw.append(until(control, 0, began))
         time.sleep(0.2)
-        if control.since() != session:
-            row.resets += 1
+        row.resets += abs(control.since() - session) > SAME
 
 
 def spread(values: list[float], unit: float = 1.0, digits: int = 3) -> str:

@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,7 @@ def ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
-def eventually(what: Callable[[], Any], *, within: float = 15.0) -> Any:
+def eventually(what: Callable[[], Any], *, within: float = 30.0) -> Any:
     """Wait until `what()` is true; bounded, for there is a real router at the other end."""
     until = time.monotonic() + within
     while True:
@@ -78,6 +78,12 @@ class Rig:
         ip("-n", name, "addr", "add", f"fd09::{number}/64", "dev", "eth0", "nodad")
         ip("-n", name, "link", "set", "eth0", "up")
         return name
+
+    def link(self, one: str, other: str, device: str = "eth1") -> None:
+        """A cable between two hosts, with nothing but link-local addresses."""
+        ip("link", "add", device, "netns", one, "type", "veth", "peer", "name", device, "netns", other)
+        for name in (one, other):
+            ip("-n", name, "link", "set", device, "up")
 
     def callback(self, clean_up: Callable[[], object]) -> None:
         self._stack.callback(clean_up)
@@ -126,6 +132,7 @@ class Bird:
         extra: str = "",
         local_as: int = 65000,
         fib: bool = True,
+        more: str = "",
     ) -> None:
         need("bird")
         self.host = rig.host(number)
@@ -147,6 +154,7 @@ class Bird:
             protocol bgp peer {{ local {local} as {local_as}; neighbor {peer} as 65001;
                 connect delay time 1; connect retry time 1; error wait time 1, 5; {extra}
                 ipv4 {{ import all; export none; }}; ipv6 {{ import all; export none; }}; }}
+            {more}
         """)
         self.process = rig.spawn(
             self.host, ["bird", "-f", "-c", str(config), "-s", str(self.control)], stderr=subprocess.DEVNULL
@@ -169,13 +177,13 @@ class Bird:
                     break
             return text
 
-    def count(self) -> int:
-        text = self.ask("show route protocol peer count")
+    def count(self, protocol: str = "peer") -> int:
+        text = self.ask(f"show route protocol {protocol} count")
         found = re.search(r"Total: (\d+) of", text) or re.search(r"(\d+) of", text)
         return int(found[1]) if found else 0
 
-    def routes(self) -> str:
-        return self.ask("show route protocol peer all")
+    def routes(self, protocol: str = "peer") -> str:
+        return self.ask(f"show route protocol {protocol} all")
 
 
 class Frr:
@@ -240,7 +248,15 @@ router bgp 65000
 class Gobgp:
     """gobgpd at host `number`, AS 65000."""
 
-    def __init__(self, rig: Rig, number: int, *, families: Sequence[str] = ("ipv4", "ipv6")) -> None:
+    def __init__(
+        self,
+        rig: Rig,
+        number: int,
+        *,
+        families: Sequence[str] = ("ipv4", "ipv6"),
+        neighbors: Mapping[str, str] | None = None,
+    ) -> None:
+        """`neighbors`: address -> lines of its [neighbors.config]; without, 10.9.0.2 of AS 65001."""
         need("gobgpd", "gobgp")
         self.host = rig.host(number)
         config = rig.workdir / f"gobgp{number}.toml"
@@ -248,12 +264,14 @@ class Gobgp:
             f'[[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = "{each}-unicast"\n'
             for each in families
         )
-        config.write_text(
-            f'[global.config]\nas = 65000\nrouter-id = "10.9.0.{number}"\n'
-            f'[[neighbors]]\n[neighbors.config]\nneighbor-address = "10.9.0.2"\npeer-as = 65001\n'
+        described = "".join(
+            f'[[neighbors]]\n[neighbors.config]\nneighbor-address = "{address}"\n{more}\n'
             "[neighbors.transport.config]\npassive-mode = true\n"
-            f"[neighbors.timers.config]\nhold-time = 9\nidle-hold-time-after-reset = 1\n{safis}"
+            "[neighbors.timers.config]\nhold-time = 9\nidle-hold-time-after-reset = 1\n"
+            "[neighbors.graceful-restart.config]\nenabled = true\nrestart-time = 60\n" + safis
+            for address, more in (neighbors or {"10.9.0.2": "peer-as = 65001"}).items()
         )
+        config.write_text(f'[global.config]\nas = 65000\nrouter-id = "10.9.0.{number}"\n{described}')
         command = ["gobgpd", "-f", str(config), "--pprof-disable", "--api-hosts=127.0.0.1:50051"]
         self.process = rig.spawn(self.host, command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -272,9 +290,11 @@ class Gobgp:
 class Announcer:
     """`python -m bgp_lite announce` at host 2, driven by its stdin, read by its JSON lines."""
 
-    def __init__(self, rig: Rig, host: str, *arguments: str, peer_as: str = "65000") -> None:
+    def __init__(
+        self, rig: Rig, host: str, *arguments: str, peer_as: str = "65000", local_as: str = "65001"
+    ) -> None:
         self.output = rig.workdir / f"announcer{next(_numbers)}.json"
-        command = [sys.executable, "-m", "bgp_lite", "announce", "--json", "--local-as", "65001"]
+        command = [sys.executable, "-m", "bgp_lite", "announce", "--json", "--local-as", local_as]
         command += ["--peer-as", peer_as, *arguments]
         with self.output.open("wb") as file:
             self.process = rig.spawn(host, command, stdin=subprocess.PIPE, stdout=file)
@@ -300,8 +320,34 @@ class Announcer:
         return str([e["why"] for e in self.events if e["event"] == "state"][-1])
 
     def wait_up(self, count: int = 1) -> None:
-        eventually(lambda: self.states().count("ESTABLISHED") >= count)
+        eventually(lambda: self.states().count("ESTABLISHED") >= count, within=30)
+
+    def whys(self) -> str:
+        """Every reason given so far."""
+        return "\n".join(str(e["why"]) for e in self.events if "why" in e)
 
     def stop(self, sig: int = signal.SIGTERM) -> None:
         self.process.send_signal(sig)
-        self.process.wait(5)
+        self.process.wait(15)
+
+
+class FibMonitor:
+    """Every change the kernel of a router sees, from the moment it is made."""
+
+    MARK = "198.18.255.254"
+
+    def __init__(self, rig: Rig, host: str) -> None:
+        self._host = host
+        self._output = rig.workdir / f"monitor-{host}-{next(_numbers)}.txt"
+        with self._output.open("wb") as file:
+            self.process = rig.spawn(host, ["ip", "monitor", "route"], stdout=file)
+        # It listens as soon as it has seen a change of ours.
+        eventually(self._sees)
+
+    def _sees(self) -> bool:
+        for what in ("replace", "del"):
+            ip("-n", self._host, "route", what, "blackhole", self.MARK)
+        return self.MARK in self._output.read_text()
+
+    def changes(self, net: str) -> list[str]:
+        return [line for line in self._output.read_text().splitlines() if net in line]
