@@ -303,7 +303,7 @@ class Bird(Router):
         sessions = "".join(
             f"""
 protocol bgp {_protocol(each.address)} {{
-  local {self.host.ipv4} as {self.asn}; neighbor {each.address} as {each.asn}; passive yes;
+  local {self.host.ipv4} as {self.asn}; neighbor {each.address} as {each.asn}; passive yes; direct;
   {f'password "{each.password}";' if each.password else ""}
   {_bird_bfd(each.bfd)}
   error wait time 1, 5;

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import TypeAlias
 
+from bgp_lite.addresses import addresses
+from crier.kube.model.addresses import Address
 from crier.kube.model.bgppeer import BgpPeer
 from speaker.orders import REMOTE_ADMIN_DOWN, Bfd, BfdPeer, BfdState
 
@@ -29,10 +32,13 @@ class BfdWatch:
 
     def __init__(self, neighbor: Callable[[str], str]) -> None:
         self._neighbor = neighbor
+        self._far: dict[BgpPeer, bool] = {}
         self._downs: dict[Key, int] = {}
 
     def wanted(self, peers: Iterable[BgpPeer]) -> tuple[BfdPeer, ...]:
         """One session for each address, with the profile of the first peer (by name) that is there."""
+        peers = tuple(peers)
+        self._far = {peer: far for peer, far in self._far.items() if peer in peers}
         found: dict[Key, BfdPeer] = {}
         for peer in sorted(peers, key=lambda each: each.name):
             key = self._key(peer)
@@ -68,11 +74,31 @@ class BfdWatch:
         # a router that ends BFD on purpose says so; the path is as good as before (RFC 5882 §4.2)
         return state.downs > self._downs.get(key, state.downs) and state.diagnostic != REMOTE_ADMIN_DOWN
 
+    def _is_far(self, peer: BgpPeer) -> bool:
+        """Whether an internal peer, of which nothing says how far it is, is on none of our networks.  Asked
+        once for each: a link that goes down must not make it look farther away."""
+        if peer.peer_asn not in (peer.asn, "internal") or peer.address is None:
+            return False
+        if peer not in self._far:
+            try:
+                self._far[peer] = not _on_link(peer.address)
+            except OSError:
+                return False
+        return self._far[peer]
+
     def _key(self, peer: BgpPeer) -> Key | None:
         if peer.address is not None:
-            return str(peer.address), peer.vrf, peer.multihop
+            return str(peer.address), peer.vrf, peer.multihop or self._is_far(peer)
         address, _, interface = self._neighbor(peer.name).partition("%")
         return (address, interface or peer.interface, False) if address else None
+
+
+def _on_link(address: Address) -> bool:
+    return any(
+        address in ip_network((each.ip, each.prefix_length), strict=False)
+        for each in addresses()
+        if each.ip.version == address.version
+    )
 
 
 def _counters(state: BfdState) -> dict[str, int]:
