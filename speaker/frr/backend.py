@@ -31,6 +31,7 @@ from speaker.frr.changes import (
     Block,
     changes,
     clear,
+    greet,
     prepare,
     remove_neighbor,
     settled,
@@ -183,6 +184,7 @@ class FrrRouters:
                 stack.push_async_callback(daemons[name].aclose)
         self._refused.clear()
         self._profiles.clear()
+        await self._say(daemons, [*self._logging(daemons), *greet()])
         await self._read(daemons)
         return daemons
 
@@ -218,7 +220,6 @@ class FrrRouters:
         wanted = want(base, self._routes)
         started = trio.current_time()
         blocks = [
-            *self._logging(daemons),
             *prepare(base, self._held.profiles, self._profiles),
             *changes(self._held, wanted),
             *clear(base, self._held.profiles),
@@ -263,9 +264,11 @@ class FrrRouters:
                 if block.daemon == BFDD:
                     refusals.append(_Refusal("", f"{block.daemon} does not run, and BFD is wanted"))
                 continue
-            refusals += await self._say_block(vty, block)
-        for refusal in refusals:
-            log.warning("frr_refused", peer=refusal.peer, why=refusal.text)
+            found = await self._say_block(vty, block)
+            for refusal in found:
+                log.warning("frr_refused", daemon=vty.name, peer=refusal.peer, why=refusal.text)
+            if block.daemon != ZEBRA:  # later versions want to hear from others what concerns zebra
+                refusals += found
         return refusals
 
     async def _say_block(self, vty: Vty, block: Block) -> list[_Refusal]:
@@ -393,7 +396,8 @@ class FrrRouters:
     async def _put(self) -> str:
         """Returns what went wrong."""
         wanted = want(self._base, self._routes)
-        head, tail = prepare(self._base, set(), {}), clear(self._base, self._held.profiles)
+        head = [*greet(), *prepare(self._base, set(), {})]
+        tail = clear(self._base, self._held.profiles)
         try:
             await self._reload.put(
                 whole([*head, *changes(Held(), wanted)]), whole([*head, *changes(self._held, wanted), *tail])

@@ -164,9 +164,14 @@ def changes(held: Held, wanted: Wanted) -> list[Block]:
     return [block for block in blocks if block.lines or block.path]
 
 
+def greet() -> list[Block]:
+    """What is said once, whatever the peers."""
+    return [Block(ZEBRA, (), NHT)]
+
+
 def prepare(base: Base, profiles: set[str], known: Mapping[str, tuple[str, ...]]) -> list[Block]:
-    """What the other daemons are told before bgpd.  `known`: the BFD profiles that were told already."""
-    blocks = [Block(ZEBRA, (), NHT)]
+    """What bfdd is told before bgpd.  `known`: the BFD profiles that were told already."""
+    blocks = []
     for name, lines in base.profiles.items():
         if name not in profiles or known.get(name) != lines:
             blocks.append(Block(BFDD, ("bfd", f"profile {name}"), lines))
