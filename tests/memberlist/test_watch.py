@@ -16,7 +16,7 @@ from memberlist.messages import Ack, Alive, Dead, Ping, Suspect
 from memberlist.target import Target
 from memberlist.testing import Simulation
 from memberlist.watch import Watch, rank
-from tests.memberlist.test_core import SOMEBODY, only, run
+from tests.memberlist.one_core import SOMEBODY, only, run
 
 
 def make(others: int, **settings: object) -> tuple[Core, Watch]:
