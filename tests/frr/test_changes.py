@@ -278,7 +278,7 @@ def meant(peers: list[BgpPeer], routes: dict[str, dict[Prefix, Path]]) -> Told:
     }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(steps, min_size=1, max_size=5))
 def test_every_router_is_told_what_is_meant_for_it_and_nothing_else_on_the_way(
     history: list[tuple[list[BgpPeer], dict[str, dict[Prefix, Path]], int, str]],
