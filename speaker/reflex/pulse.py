@@ -7,8 +7,8 @@ from typing import Final
 
 import trio
 
-SAMPLE_INTERVAL: Final = 0.05
-_WINDOW: Final = 1200
+SAMPLE_INTERVAL: Final = 0.1
+_WINDOW: Final = 600
 """Samples behind the percentile: a minute."""
 
 

@@ -8,6 +8,7 @@ the first announcement there is no queue and no other task.
 from __future__ import annotations
 
 import functools
+import itertools
 import random
 import time
 from collections import deque
@@ -55,6 +56,10 @@ from speaker.settings import ConflictPolicy
 log = logs.get(__name__)
 
 PULSE_INTERVAL: Final = 1.0
+COUNTED_EVERY: Final = 5
+"""Pulses between two reports of counters."""
+ANYWAY_EVERY: Final = 60
+"""Pulses after which they are reported though nothing changed: what is told of strangers expires."""
 _CHUNK: Final = 32
 """Addresses looked at in one go."""
 _FLUSH_FIRST: Final = 16
@@ -108,7 +113,8 @@ class Reflex:
             }
         )
         self._report = VipReport(self._announcer, self.l2.core, self._answered_by)
-        self._told_counted = self._told_decided = 0
+        self._told_counted = (0, 0)
+        self._told_decided = 0
         self._intake = Intake(node)
         self._generation = self._taken = 0
         """Of the orders in force, and of those that are becoming so."""
@@ -304,15 +310,19 @@ class Reflex:
             self.outbox.happened(event)
 
     async def beat(self) -> None:
-        """For ever: how we are, and the counters, once a second."""
-        while True:
+        """For ever: how we are, once a second; counters and the wire's answers, if they changed, less often,
+        for all VIPs are looked at for that."""
+        for number in itertools.count(1):
             await trio.sleep(PULSE_INTERVAL)
             self.outbox.mark("pulse")
-            if self.l2.counted != self._told_counted:
-                self._told_counted = self.l2.counted
-                self.outbox.mark("vips")
             if self.bfd:
                 self.outbox.mark("bfd")
+            if number % COUNTED_EVERY:
+                continue
+            news = (self.l2.counted, self._check.changes if self._check is not None else 0)
+            if news != self._told_counted or number % ANYWAY_EVERY == 0:
+                self._told_counted = news
+                self.outbox.mark("vips")
 
     async def refresh(self, interval: float, rng: random.Random) -> None:
         """For ever: announce what is ours again, every `interval` seconds or up to a tenth more or less."""
@@ -329,15 +339,14 @@ class Reflex:
         assert self._check is not None
         while True:
             await trio.sleep(self._check.pause())
-            now, before = trio.current_time(), self._check.changes
+            now = trio.current_time()
             for finding in self._check.conclude(now, self._owner):
                 if isinstance(finding, Finding):
                     self._happened(finding.verdict.value, finding.address, finding.why, finding.mac)
+                    self.outbox.mark("vips")
                 else:
                     rival = Rival(finding.witness.mac, finding.witness.speaker)
                     self._perform(self._announcer.heard(finding.address, now, rival))
-            if self._check.changes != before:
-                self.outbox.mark("vips")
             if not self._announcer.may_answer:
                 continue
             for address in self._check.choose(self._announcer.addresses(), now):
