@@ -181,9 +181,9 @@ def test_what_is_told(things: Things, texts: list[str], result: str) -> None:
 
 
 def test_what_cannot_even_be_read() -> None:
-    undecoded = {resources.BGP_PEERS: {f"{SYSTEM}/r": "Expected `int`, got `str` - at `$.spec.myASN`"}}
+    undecoded = {resources.BGP_PEERS: {f"{SYSTEM}/r": 'spec.myASN: "x": expected `int`, got `str`'}}
     (finding,) = review(Objects(undecoded=undecoded), POOLS, {"p"})
-    assert str(finding) == "BGPPeer r: Expected `int`, got `str` - at `$.spec.myASN`"
+    assert str(finding) == 'BGPPeer r: spec.myASN: "x": expected `int`, got `str`'
     assert finding.fatal
 
 

@@ -90,7 +90,12 @@ GOOD_POOL = ("ipaddresspool", "good", {"addresses": ["192.0.2.0/28"]})
         ),
         ("ipaddresspool", {"addresses": ["nonsense"]}, [], "invalid CIDR 'nonsense'"),
         ("ipaddresspool", {"addresses": []}, [], "pool has no prefixes defined"),
-        ("ipaddresspool", {"addresses": "192.0.2.0/28"}, [], "IPAddressPool x: Expected `array"),
+        (
+            "ipaddresspool",
+            {"addresses": "192.0.2.0/28"},
+            [],
+            'IPAddressPool x: spec.addresses: "192.0.2.0/28": expected `array',
+        ),
         ("l2advertisement", {"ipAddressPools": ["later"]}, [], ""),
         ("l2advertisement", {"ipAddressPools": ["a", "a"]}, [], "duplicate definition of ipAddressPools 'a'"),
         ("l2advertisement", {"nodeSelectors": [{"matchLabels": {"_": "x"}}]}, [], "invalid label selector"),
@@ -158,7 +163,9 @@ def test_an_old_fault_keeps_nobody_from_a_good_change() -> None:
     assert ask("ipaddresspool", "bad", mended, GOOD_POOL, bad, operation="UPDATE").allowed
     worse = {"addresses": ["192.0.2.8/29", "nonsense", "more"]}
     verdict = ask("ipaddresspool", "bad", worse, GOOD_POOL, bad, operation="UPDATE")
-    assert verdict.message == "bad: spec.addresses[2]: invalid CIDR 'more'"
+    assert (
+        verdict.message == "bad: spec.addresses[2]: invalid CIDR 'more': must be ADDRESS/BITS or FIRST-LAST"
+    )
 
 
 def test_disable_mp_is_a_warning() -> None:

@@ -221,7 +221,7 @@ class _Parser:
         try:
             return parse_address(text)
         except ValueError:
-            self._fault(name, f"{why} {text!r}")
+            self._fault(name, f"{why} {text!r}: must be an IP address")
             return None
 
     def _peer_address(self) -> Address | None:

@@ -39,10 +39,10 @@ def parse_duration(text: str) -> Fraction:
     while at < len(rest):
         match = _PART.match(rest, at)
         if match is None:
-            raise ValueError(f"invalid duration {text!r}")
+            raise ValueError(f"invalid duration {text!r}: must be like 90s, 1m30s or 500ms")
         number = match[1].rstrip(".")
         total += Fraction(f"0{number}") * _UNITS[match[2]]
         at = match.end()
     if not at or total > _MAX_SECONDS:
-        raise ValueError(f"invalid duration {text!r}")
+        raise ValueError(f"invalid duration {text!r}: must be like 90s, 1m30s or 500ms")
     return sign * total

@@ -17,6 +17,7 @@ from crier.kube.model.errors import ConfigError
 from crier.kube.model.selector import Selector, SelectorWire, duplicates, parse_selectors
 from crier.kube.model.wire import NO_LABELS, MetaWire
 
+_FORMS: Final = "must be ADDRESS/BITS or FIRST-LAST"
 MAX_NETWORKS: Final = 65536
 """Networks of one pool, ranges taken apart (an IPv6 range makes at most 254)."""
 
@@ -223,7 +224,7 @@ def _parse_pool(thing: PoolObject, problems: list[str]) -> Pool:
     if not name:
         problems.append("metadata.name: missing pool name")
     if not spec.addresses:
-        problems.append(f"{name}: spec.addresses: pool has no prefixes defined")
+        problems.append(f"{name}: spec.addresses: pool has no prefixes defined: {_FORMS}")
     for index, text in enumerate(spec.addresses or ()):
         try:
             items.append(parse_networks(text))
@@ -276,11 +277,11 @@ def parse_networks(text: str) -> tuple[Network, ...]:
     try:
         start = parse_address(first.strip())
     except ValueError:
-        raise ValueError(f"invalid IP range {text!r}: invalid start IP {first.strip()!r}") from None
+        raise ValueError(f"invalid IP range {text!r}: invalid start IP {first.strip()!r}: {_FORMS}") from None
     try:
         end = parse_address(last.strip())
     except ValueError:
-        raise ValueError(f"invalid IP range {text!r}: invalid end IP {last.strip()!r}") from None
+        raise ValueError(f"invalid IP range {text!r}: invalid end IP {last.strip()!r}: {_FORMS}") from None
     if start.version != end.version:
         raise ValueError(f"invalid IP range {text!r}: start IP and end IP are of different families")
     if int(start) > int(end):
@@ -292,11 +293,11 @@ def _parse_cidr(text: str) -> Network:
     address, slash, bits = text.partition("/")
     # ip_network() would also take a bare address and a netmask in dots.
     if not slash or not (bits.isascii() and bits.isdigit()) or "%" in address:
-        raise ValueError(f"invalid CIDR {text!r}")
+        raise ValueError(f"invalid CIDR {text!r}: {_FORMS}")
     try:
         network = ip_network(text, strict=False)
     except ValueError:
-        raise ValueError(f"invalid CIDR {text!r}") from None
+        raise ValueError(f"invalid CIDR {text!r}: {_FORMS}") from None
     if network.version == 6 and network.network_address.ipv4_mapped is not None and network.prefixlen >= 96:
         raise ValueError(f"invalid CIDR {text!r}: write IPv4 addresses as IPv4")
     return network

@@ -141,7 +141,10 @@ def _parse_expression(expression: ExpressionWire, path: str, problems: list[str]
     try:
         operator = Operator(expression.operator)
     except ValueError:
-        problems.append(f"{path}: invalid label selector operator {expression.operator!r}")
+        known = ", ".join(each.value for each in Operator)
+        problems.append(
+            f"{path}: invalid label selector operator {expression.operator!r}: must be one of {known}"
+        )
         return None
     if operator in (Operator.IN, Operator.NOT_IN) and not values:
         problems.append(f"{path}: invalid label selector: {operator.value} needs values")

@@ -6,6 +6,7 @@ may leave out or send as null is optional here, and gets its meaning in the reco
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Generic, Self, TypeVar
@@ -77,10 +78,42 @@ def decode(decoder: msgspec.json.Decoder[T], data: bytes | bytearray | memoryvie
         raise DecodeError(f"an object of {size} octets; at most {MAX_OBJECT} are read")
     try:
         return decoder.decode(data)
+    except msgspec.ValidationError as problem:
+        raise DecodeError(_explain(str(problem), data)) from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
         raise DecodeError(str(problem)) from None
     except RecursionError:
         raise DecodeError("nested too deeply") from None
+
+
+_COMPLAINT: Final = re.compile(r"(.*) - at `(?:key in )?\$\.?([^`]*)`", re.DOTALL)
+_STEP: Final = re.compile(r"\[(\d+)\]|\[\.\.\.\]|([^.\[]+)")
+_MAX_SHOWN: Final = 60
+"""Characters of a value in a message."""
+
+
+def _explain(complaint: str, data: bytes | bytearray | memoryview | msgspec.Raw) -> str:
+    """msgspec's complaint with the field first, as in all our messages, and with the value.
+
+    Passwords, and what a Secret holds, are never shown.
+    """
+    match = _COMPLAINT.fullmatch(complaint)
+    if match is None:
+        return complaint
+    what, path = match[1], match[2]
+    what = what[:1].lower() + what[1:].replace(" | null`", "`")
+    if "password" in path.lower() or path.startswith("data"):
+        return f"{path}: {what}"
+    try:
+        value = msgspec.json.decode(data)
+        for index, name in (step.groups() for step in _STEP.finditer(path)):
+            value = value[int(index)] if index else value[name]
+    except (msgspec.MsgspecError, KeyError, IndexError, TypeError, RecursionError, ValueError):
+        return f"{path}: {what}"  # as where a path leads through an object whose keys it does not name
+    shown = msgspec.json.encode(value).decode("utf-8", "replace")
+    if "password" in shown.lower():
+        return f"{path}: {what}"
+    return f"{path}: {shown if len(shown) <= _MAX_SHOWN else f'{shown[:_MAX_SHOWN]}...'}: {what}"
 
 
 _OBJECT: Final = msgspec.json.Decoder(ObjectWire)
