@@ -67,6 +67,11 @@ def same_tables(one: Routes, other: Routes) -> bool:
     return one.keys() == other.keys() and all(one[name] is other[name] for name in one)
 
 
+def uncounted(view: SessionView) -> SessionView:
+    """Without the counters: that a keepalive was sent is no news."""
+    return replace(view, counters={})
+
+
 @dataclass(frozen=True, slots=True)
 class FrrPaths:
     """Where FRR is."""
@@ -110,6 +115,7 @@ class FrrRouters:
         self._routes: Routes = {}
         self._base = Base({}, {}, {})
         self._applied = False
+        self._closing = False
 
         self._held = Held()
         self._profiles: dict[str, tuple[str, ...]] = {}
@@ -129,6 +135,8 @@ class FrrRouters:
 
     def apply(self, peers: Sequence[BgpPeer], routes: Routes, node: Node) -> None:
         """The tables in `routes` are not looked into again unless they are other ones."""
+        if self._closing:
+            return
         ordered = tuple(sorted(peers, key=lambda peer: peer.name))
         if not self._applied or (ordered, node) != (self._peers, self._node):
             self._peers, self._node = ordered, node
@@ -159,6 +167,7 @@ class FrrRouters:
             await trio.sleep(min(backoff(failures, rng), 5.0))
 
     async def close(self) -> None:
+        self._closing = True
         self._base, self._peers, self._routes = Base({}, {}, {}), (), {}
         with trio.move_on_after(GOODBYE) as scope:
             try:
@@ -339,8 +348,8 @@ class FrrRouters:
     def _look(self) -> None:
         views = tuple(map(self._view, self._peers))
         self._since = {view.peer: (view.state, view.since) for view in views}
-        if views != self._views:
-            self._views = views
+        before, self._views = self._views, views
+        if list(map(uncounted, views)) != list(map(uncounted, before)):
             self._changed()
 
     def _view(self, peer: BgpPeer) -> SessionView:

@@ -73,6 +73,7 @@ class FrrK8sRouters:
         self._written: tuple[dict[str, Any], Mapping[str, Any]] | None = None
         """What we wrote and what the API made of it, with its defaults and without what it does not know."""
         self._written_at = float("-inf")
+        self._closing = False
         self._trouble = ""
         self._complaint = ""
         self._since: dict[str, tuple[str, float]] = {}
@@ -83,6 +84,8 @@ class FrrK8sRouters:
     def apply(
         self, peers: Sequence[BgpPeer], routes: Mapping[str, Mapping[Prefix, Path]], node: Node
     ) -> None:
+        if self._closing:
+            return
         ordered = tuple(sorted(peers, key=lambda peer: peer.name))
         if self._wanted is not None and ordered == self._peers and same_tables(self._routes, routes):
             return
@@ -121,6 +124,7 @@ class FrrK8sRouters:
 
     async def close(self) -> None:
         """FRR-K8s takes the sessions down when nobody asks for them any more."""
+        self._closing = True
         self._peers, self._routes, self._wanted = (), {}, None
         with trio.move_on_after(GOODBYE):
             try:

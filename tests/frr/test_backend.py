@@ -91,12 +91,14 @@ async def test_each_peer_its_own_routes_and_others_mistakes(lan: Rig, nursery: t
     routers = FrrRouters(us.paths)
     nursery.start_soon(routers.run)
     stays, second = peer("one"), peer("two", "10.9.0.3")
+    astray = peer("two", "10.9.0.3", peer_asn=65099)
     wrong = [
         peer("far", interface="eth0", multihop=True),
         peer("spaced", "10.9.0.5", password=b"not to be seen"),
     ]
-    apply(routers, [stays], paths("203.0.113.1/32"))
+    apply(routers, [stays, astray], paths("203.0.113.1/32"))
     await until(lambda: one.count() == 1)
+    await until(lambda: "OPEN Message Error/Bad Peer AS" in session(routers, "two").last_error)
     await until(lambda: session(routers, "one").state == "Established")
     since = session(routers, "one").since
 
