@@ -193,11 +193,11 @@ class Reflex:
         reachable = {node.name for node in nodes if node.reachable}
         unable = {node.name: frozenset(_card(node.meta).unable) for node in nodes}
         self._peers.update(
-            Peer(node.name, node.address, _card(node.meta).macs)
+            # also who is gone: one that comes back, maybe as another kind of speaker, announces before we hear
+            # that it lives, and the last frames of one that left may come after that news
+            Peer(node.name, node.address, _card(node.meta).macs, gone=node.state is NodeState.LEFT)
             for node in nodes
-            # the dead too: one that comes back announces before we hear that it lives; and who told and left,
-            # for its last frames may come after that news
-            if node.name != self._node and (node.meta or node.state is not NodeState.LEFT)
+            if node.name != self._node
         )
         unable[self._node] = frozenset(self._card.unable)  # known here first
         self._perform(self._announcer.members(reachable, trio.current_time(), unable))
