@@ -30,6 +30,8 @@ class Peer:
     address: str
     macs: tuple[bytes, ...]
     """Empty for speakers that do not tell."""
+    gone: bool = False
+    """It left: what is known of it helps, what is not known of it makes nobody else less of a stranger."""
 
 
 @dataclass(slots=True)
@@ -63,9 +65,9 @@ class Peers:
                 found = arp_table(opened.read(MAX_TABLE).decode("ascii", "replace"))
         except OSError:
             found = {}
-        known = [(found.get(peer.address), peer.name) for peer in self._silent]
-        self._resolved = {bytes.fromhex(mac.replace(":", "")): name for mac, name in known if mac}
-        self._all_resolved = all(mac for mac, _ in known)
+        known = [(found.get(peer.address), peer) for peer in self._silent]
+        self._resolved = {bytes.fromhex(mac.replace(":", "")): peer.name for mac, peer in known if mac}
+        self._all_resolved = all(mac for mac, peer in known if not peer.gone)
 
 
 def arp_table(text: str) -> dict[str, str]:

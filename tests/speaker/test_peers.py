@@ -43,6 +43,15 @@ def test_while_one_is_not_known_nobody_is_a_stranger(tmp_path: Path) -> None:
     assert peers.who(STRANGER, KEEP) == ""
 
 
+def test_one_that_left_is_known_by_what_the_kernel_remembers_and_hides_nobody_else(tmp_path: Path) -> None:
+    table = tmp_path / "arp"
+    table.write_text(HEAD + LINE + UNRESOLVED)
+    peers = Peers(table)
+    peers.update([Peer("go", "10.0.0.3", (), gone=True), Peer("more", "10.0.0.4", (), gone=True)])
+    assert peers.who(GO, 0.0) == "go"
+    assert peers.who(STRANGER, 0.0) == ""
+
+
 @given(st.text())
 def test_no_table_does_harm(text: str) -> None:
     assert all(len(mac) == len("02:00:00:00:00:0c") for mac in arp_table(HEAD + text).values())
