@@ -310,19 +310,19 @@ class Reflex:
             self.outbox.happened(event)
 
     async def beat(self) -> None:
-        """For ever: how we are, once a second; counters and the wire's answers, where they changed, less often,
+        """For ever: how we are, once a second; counters and the wire's answers, if they changed, less often,
         for all VIPs are looked at for that."""
         for number in itertools.count(1):
             await trio.sleep(PULSE_INTERVAL)
             self.outbox.mark("pulse")
+            if self.bfd:
+                self.outbox.mark("bfd")
             if number % COUNTED_EVERY:
                 continue
             news = (self.l2.counted, self._check.changes if self._check is not None else 0)
             if news != self._told_counted or number % ANYWAY_EVERY == 0:
                 self._told_counted = news
                 self.outbox.mark("vips")
-            if self.bfd:
-                self.outbox.mark("bfd")
 
     async def refresh(self, interval: float, rng: random.Random) -> None:
         """For ever: announce what is ours again, every `interval` seconds or up to a tenth more or less."""
