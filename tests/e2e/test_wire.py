@@ -76,10 +76,10 @@ async def _until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def open_lab(*, services: str, gossip_port: int | None = None) -> AsyncIterator[Lab]:
-    """Three nodes, steady."""
+async def open_lab(*, services: str, gossip_port: int | None = None, nodes: int = 3) -> AsyncIterator[Lab]:
+    """So many nodes, steady."""
     run = runs.create()
-    cluster = Cluster(run, Settings(3, parse_services(services), gossip_port))
+    cluster = Cluster(run, Settings(nodes, parse_services(services), gossip_port))
     said: list[str] = []
     try:
         async with trio.open_nursery() as nursery:
