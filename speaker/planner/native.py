@@ -178,9 +178,14 @@ class _Peer:
     def tell(self, told: Told) -> None:
         if told is self.told:
             return
-        self.told = told
+        before, self.told = self.told, told
         if self._session is not None and self._driver is not None:
-            self._session.rib.replace(told)
+            rib = self._session.rib
+            for prefix in before.keys() - told.keys():
+                rib.withdraw(prefix)
+            for prefix, path in told.items():
+                if before.get(prefix) is not path:  # what did not change is the very same object
+                    rib.announce(prefix, path)
             self._driver.poke()
 
     def note_bfd(self, news: News) -> None:

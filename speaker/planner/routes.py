@@ -126,8 +126,10 @@ class RoutePlanner:
         for key, service in view.services.items():
             slices = view.slices.get(key, ())
             known = self._decided.get(key)
-            if known is not None and known.holds(service, slices):
-                continue
+            if known is not None and (
+                (known.service is service and known.slices is slices) or known.holds(service, slices)
+            ):
+                continue  # mirrors keep objects as they are while nothing changed: identity answers mostly
             verdict, offers = self._decide(service, view)
             self._decided[key] = _Decided(service, slices, offers)
             self._place(key, known.offers if known else (), offers, touched)
@@ -223,9 +225,7 @@ class _Decided:
     offers: _Offers
 
     def holds(self, service: Service, slices: tuple[EndpointSlice, ...]) -> bool:
-        return (self.service is service or self.service == service) and (
-            self.slices is slices or self.slices == slices
-        )
+        return self.service == service and self.slices == slices
 
 
 def _amended(old: Mapping[K, V], news: Mapping[K, V | None]) -> Mapping[K, V]:

@@ -28,7 +28,7 @@ from crier.kube.resources import Resource
 from crier.kube.watch import Mirror, watch
 from speaker.planner import configstate
 from speaker.planner.bgpconfiguration import BgpObjects, Fault
-from speaker.planner.view import Configuration, View, by_service
+from speaker.planner.view import Configuration, SliceIndex, View
 from speaker.settings import Settings
 
 SECRETS_PATIENCE: Final = 5.0
@@ -51,7 +51,7 @@ class Sources:
         state_changed: Callable[[], None],
     ) -> None:
         self.services = Mirror(Service.decode)
-        self.slices = Mirror(EndpointSlice.decode)
+        self.slices = Mirror(EndpointSlice.decode, keep_changes=True)
         self.nodes = Mirror(Node.decode)
         self.pools = Mirror(PoolObject.decode)
         self.advertisements = Mirror(L2AdvertisementObject.decode)
@@ -72,7 +72,7 @@ class Sources:
         self._statuses_changed = statuses_changed
         self._bgp_statuses_changed = bgp_statuses_changed
         self._state_changed = state_changed
-        self._grouped: dict[str, tuple[EndpointSlice, ...]] | None = None
+        self._grouped = SliceIndex()
         self._secrets_wanted = trio.Event()
         self._secrets_late = False
         """They were waited for long enough; the peers that need none shall not wait for ever."""
@@ -104,13 +104,9 @@ class Sources:
         space = self._settings.namespace
         node = self._settings.node_name
 
-        def slices_changed() -> None:
-            self._grouped = None
-            self._changed()
-
         essential = [
             functools.partial(watch, api, resources.SERVICES, self.services, self._changed),
-            functools.partial(watch, api, resources.ENDPOINT_SLICES, self.slices, slices_changed),
+            functools.partial(watch, api, resources.ENDPOINT_SLICES, self.slices, self._changed),
             functools.partial(watch, api, resources.NODES, self.nodes, self._changed),
             functools.partial(
                 watch, api, resources.IP_ADDRESS_POOLS, self.pools, self._changed, namespace=space
@@ -202,9 +198,11 @@ class Sources:
             task_status.started()
 
     def view(self, configuration: Configuration | None) -> View:
-        if self._grouped is None:
-            self._grouped = by_service(self.slices.objects.values())
-        return View(dict(self.services.objects), self._grouped, dict(self.nodes.objects), configuration)
+        if changed := self.slices.take_changes():
+            self._grouped.update(changed, self.slices.objects)
+        return View(
+            dict(self.services.objects), self._grouped.groups, dict(self.nodes.objects), configuration
+        )
 
     def _peers_changed(self) -> None:
         if any(peer.spec.password_secret is not None for peer in self.bgp_peers.objects.values()):

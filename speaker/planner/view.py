@@ -73,6 +73,38 @@ class View:
     """None until there was one that could be used."""
 
 
+class SliceIndex:
+    """`by_service`, kept up to date slice by slice: a cluster has as many as it has services."""
+
+    def __init__(self) -> None:
+        self.groups: Mapping[str, tuple[EndpointSlice, ...]] = {}
+        self._owners: dict[str, str] = {}
+        """Slice to its service, both by `namespace/name`."""
+        self._members: dict[str, set[str]] = {}
+
+    def update(self, changed: Iterable[str], objects: Mapping[str, EndpointSlice]) -> None:
+        """Take in which slices came, changed or went."""
+        touched: set[str] = set()
+        for key in changed:
+            found = objects.get(key)
+            before, owner = self._owners.pop(key, ""), found.service_key if found is not None else ""
+            if before != owner and before:
+                self._members[before].discard(key)
+            if owner:
+                self._owners[key] = owner
+                self._members.setdefault(owner, set()).add(key)
+            touched |= {before, owner} - {""}
+        groups = dict(self.groups)
+        for owner in touched:
+            some = [objects[key] for key in self._members[owner]]
+            if some:
+                groups[owner] = tuple(sorted(some, key=lambda each: each.name))
+            else:
+                groups.pop(owner, None)
+                del self._members[owner]
+        self.groups = groups
+
+
 def by_service(slices: Iterable[EndpointSlice]) -> dict[str, tuple[EndpointSlice, ...]]:
     """The slices of each service, by name of the slice."""
     grouped: dict[str, list[EndpointSlice]] = {}
