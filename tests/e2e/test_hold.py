@@ -1,5 +1,5 @@
-"""What must hold among five nodes, one thing after the other in one lab: whatever happens, in the end one node
-answers for each address, and it is the one it was.
+"""What must hold among five nodes, one thing after the other in one lab: whatever happens, in the end one
+node answers for each address, and it is the one it was.
 """
 
 from __future__ import annotations
