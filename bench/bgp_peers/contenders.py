@@ -180,13 +180,13 @@ class Exabgp(Lines):
         fifo.unlink(missing_ok=True)
         os.mkfifo(fifo)
         config.write_text(
-            f"process api {{ run /bin/cat {fifo}; encoder text; }}\n"
-            f"neighbor {router} {{ router-id {SOURCE}; local-address {SOURCE};\n"
-            "  local-as 65001; peer-as 65000; hold-time 90;\n"
-            "  family { ipv4 unicast; } api { processes [ api ]; } }\n"
+            f"process api {{\n  run /bin/cat {fifo};\n  encoder text;\n}}\n"
+            f"neighbor {router} {{\n  router-id {SOURCE};\n  local-address {SOURCE};\n"
+            "  local-as 65001;\n  peer-as 65000;\n  hold-time 90;\n"
+            "  family { ipv4 unicast; }\n  api { processes [ api ]; }\n}\n"
         )
         quiet = {"exabgp_api_ack": "false", "exabgp_api_cli": "false", "exabgp_log_enable": "false"}
-        environment = {**os.environ, **quiet, "exabgp_daemon_user": "root", "exabgp_tcp_bind": ""}
+        environment = {**os.environ, **quiet, "exabgp_daemon_user": "root"}
         self.spawn(
             [str(program), "-m", "exabgp", str(config)],
             env=environment,

@@ -63,7 +63,7 @@ ROWS: Final[dict[str, tuple[str, ...]]] = {
 
 
 @cache
-def tests_of(file: str) -> frozenset[str]:
+def defined_in(file: str) -> frozenset[str]:
     tree = ast.parse((Path(__file__).parent / file).read_text())
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
     return frozenset(node.name for node in tree.body if isinstance(node, functions))
@@ -73,4 +73,4 @@ def tests_of(file: str) -> frozenset[str]:
 def test_every_row_has_its_tests(row: str) -> None:
     for test in ROWS[row]:
         file, _, name = test.partition("::")
-        assert name in tests_of(file), f"{test} is gone: nothing shows {row!r}"
+        assert name in defined_in(file), f"{test} is gone: nothing shows {row!r}"
