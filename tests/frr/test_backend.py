@@ -11,7 +11,7 @@ import trio
 from bgp_lite.attributes import Path as RoutePath
 from bgp_lite.attributes import parse_community
 from crier.kube.model.bfdprofile import BfdProfile
-from speaker.frr.backend import FrrRouters
+from speaker.frr.backend import FrrPaths, FrrRouters
 from tests.bgp_lite.rig import Bird, Frr, Rig, ip, rig
 from tests.frr.rig import Speaker, apply, paths, peer, session, until
 
@@ -213,4 +213,30 @@ async def test_unnumbered(lan: Rig, nursery: trio.Nursery) -> None:
     )
     apply(routers, [], {})
     await until(lambda: not frr.prefixes())
+    nursery.cancel_scope.cancel()
+
+
+async def test_vtysh_when_the_sockets_are_elsewhere(
+    lan: Rig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, nursery: trio.Nursery
+) -> None:
+    """FRR takes what we would have said over its sockets as a file, too, and the difference after it."""
+    bird, us = Bird(lan, 1), Speaker(lan)
+    wrapper = tmp_path / "bin" / "vtysh"
+    wrapper.parent.mkdir()
+    wrapper.write_text(f'#!/bin/sh\nexec /usr/bin/vtysh -N {us.host} "$@"\n')
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("PATH", str(wrapper.parent), prepend=":")
+    routers = FrrRouters(
+        FrrPaths(tmp_path / "nowhere", tmp_path / "frr.conf", tmp_path / "pid"), debounce=0.1
+    )
+    nursery.start_soon(routers.run)
+    peers = [peer(bfd=FAST, dual_stack=True)]
+    apply(routers, peers, paths("203.0.113.9/32", "2001:db8::9/128", path=COLOURED))
+    await until(lambda: bird.count() == 2 and "BGP.community: (65001,7)" in bird.routes())
+    apply(routers, peers, paths("203.0.113.10/32"))
+    await until(lambda: bird.count() == 1 and "203.0.113.10/32" in bird.routes())
+    assert "cannot be seen" in session(routers).last_error
+    apply(routers, [], {})
+    await until(lambda: bird.count() == 0)
+    await until(lambda: "crier-" not in us.show("show running-config"))
     nursery.cancel_scope.cancel()
