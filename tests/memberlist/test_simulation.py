@@ -4,7 +4,6 @@ CRIER_SEEDS=n runs n seeds of each scenario instead of a few; a failure names it
 """
 
 import os
-from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -18,11 +17,11 @@ from memberlist import (
     Node,
     Reachable,
     Refuted,
-    State,
     Suspected,
     Unreachable,
 )
 from memberlist.testing import Simulation, secure_wire
+from tests.memberlist.churn import agree, bounded, story
 
 SEEDS = int(os.environ.get("CRIER_SEEDS", "3"))
 seeds = pytest.mark.parametrize("seed", range(SEEDS))
@@ -42,32 +41,6 @@ def seen(simulation: Simulation, kind: type[Event]) -> dict[tuple[str, str], flo
         if isinstance(event, kind) and isinstance(node := getattr(event, "node", None), Node):
             found.setdefault((who, node.name), at)
     return found
-
-
-def agree(simulation: Simulation) -> bool:
-    """Everybody who runs holds everybody who runs, and nobody else, for a reachable member."""
-    running = set(simulation.running)
-    return all(
-        {name for name, node in simulation.view(who).items() if node.reachable and node.state is State.ALIVE}
-        == running
-        and not any(node.reachable for name, node in simulation.view(who).items() if name not in running)
-        for who in running
-    )
-
-
-def bounded(simulation: Simulation, ever: int) -> None:
-    """Nothing a core keeps may outgrow the members it has met."""
-    for name in simulation.running:
-        core = simulation.hosts[name].core
-        watch = core.watch
-        assert watch is not None
-        assert len(core.table.members) == len(core.table._order) <= ever
-        assert len(core.broadcasts) <= ever
-        assert len(core._relays) < 100
-        assert len(watch._targets) <= ever
-        assert len(watch._waiting) == sum(len(t.unanswered) for t in watch._targets.values()) <= 64 * ever
-        assert len(watch._checks) <= 100
-        assert len(watch._votes) <= ever
 
 
 # ----------------------------------------------------------------------------------------- crashes
@@ -387,50 +360,7 @@ def test_metadata_reaches_everybody(seed: int) -> None:
 
 @seeds
 def test_churn_ends_in_agreement(seed: int) -> None:
-    """Crashes, restarts, leaves, freezes and cuts, in a bad network; at the end all that run agree.
-
-    Nobody is called dead who could reach most of the others and answered in time.
-    """
-    simulation = cluster(seed, 9)
-    rng = simulation._rng
-    simulation.network.loss, simulation.network.duplicate = 0.02, 0.02
-    faulty: dict[str, float] = {}
-
-    def others(name: str) -> Collection[str]:
-        return [other for other in simulation.running if other != name]
-
-    for _ in range(25):
-        name = rng.choice(sorted(simulation.hosts))
-        running = simulation.hosts[name].running
-        match rng.randrange(5):
-            case 0 if running and len(simulation.running) > 4:
-                simulation.crash(name)
-                faulty[name] = simulation.now
-            case 1 if not running:
-                simulation.start(name)
-                simulation.join(name, rng.choice(sorted(others(name))))
-                faulty[name] = simulation.now
-            case 2 if running and len(simulation.running) > 4:
-                simulation.leave(name)
-                simulation.run(0.5)
-                simulation.crash(name)
-                faulty[name] = simulation.now
-            case 3 if running:
-                simulation.freeze(name, rng.uniform(0.1, 2.0))
-                faulty[name] = simulation.now
-            case 4 if running:
-                simulation.partition({name}, set(simulation.hosts) - {name})
-                simulation.run(rng.uniform(0.1, 3.0))
-                simulation.heal()
-                faulty[name] = simulation.now
-        simulation.run(rng.uniform(0.1, 2.0))
-        bounded(simulation, 9)
-    died = {whom for _, whom in seen(simulation, Died)}
-    assert died <= set(faulty)
-    simulation.network.loss = 0.0
-    for name in simulation.running:
-        simulation.join(name, simulation.running[0])
-    assert simulation.run_until(lambda: agree(simulation), limit=60.0), f"seed {seed}"
+    story(seed, (9, 3, 14)[seed % 3])
 
 
 def test_one_seed_is_one_history() -> None:
