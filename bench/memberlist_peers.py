@@ -1,13 +1,14 @@
 """Our member beside hashicorp/memberlist v0.5.1 (MetalLB's), both with LAN defaults, on loopback, in one run.
 
     python bench/memberlist_peers.py [--trials 3] [--members 21] [--seconds 30] [--large-trials 0]
-    python bench/memberlist_peers.py --members 100
+    python bench/memberlist_peers.py --members 100 [--all-processes --large-trials 2]
 
 A crash is a SIGKILL at a random moment, noticed when the last survivor has noticed.  Processor time is what
 the kernel counted for one process; the others of its cluster run beside it.  All packets are encrypted.
 
 More than 50 members are not as many processes: ours, watching, is then one process beside a crowd of light
-members in one other process (`bench/memberlist_crowd.py`), and the other kinds are left out of that row.
+members in one other process (`bench/memberlist_crowd.py`), and the other kinds are left out of that row.  With
+`--all-processes` they are processes all the same: some 25 MiB and, watching, one part in fifty of a core each.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +38,9 @@ from tests.interop.peer import PYTHON_PEER, ROOT, Peer
 
 PORT: Final = 17947
 ALL_IN_SECONDS: Final = 60.0
+"""Plus as many for each further `MAX_PROCESSES` members."""
+AT_A_TIME: Final = 8
+"""Processes that start together; more only wait for the processor."""
 NOTICED_SECONDS: Final = 60.0
 SETTLE_SECONDS: Final = 3.0
 SMALL: Final = 3
@@ -70,9 +75,10 @@ async def open_cluster(contender: Contender, members: int) -> AsyncIterator[list
                 host = f"127.{contender.block}.{members}.{number}"
                 peers.append(Peer(f"member-{number:02}", host, PORT, contender.command))
             await begin(peers[0], contender, nursery, peers[0])
+            limit = trio.CapacityLimiter(AT_A_TIME)
             async with trio.open_nursery() as starting:
                 for peer in peers[1:]:
-                    starting.start_soon(begin, peer, contender, nursery, peers[0])
+                    starting.start_soon(begin_in_turn, limit, peer, contender, nursery, peers[0])
             for peer in peers:
                 await sees_all(peer, len(peers))
             yield peers
@@ -90,8 +96,15 @@ async def begin(peer: Peer, contender: Contender, nursery: trio.Nursery, known: 
         await peer.call("join", addresses=[known.address])
 
 
+async def begin_in_turn(
+    limit: trio.CapacityLimiter, peer: Peer, contender: Contender, nursery: trio.Nursery, known: Peer
+) -> None:
+    async with limit:
+        await begin(peer, contender, nursery, known)
+
+
 async def sees_all(peer: Peer, members: int) -> None:
-    with trio.fail_after(ALL_IN_SECONDS):
+    with trio.fail_after(ALL_IN_SECONDS * (1 + members // MAX_PROCESSES)):
         while len(await peer.call("members")) < members:  # noqa: ASYNC110 (bare members tell no more than this)
             await trio.sleep(0.1)
 
@@ -221,7 +234,13 @@ def show(contenders: Sequence[Contender], trials: int, members: int) -> None:
 
 
 async def run(
-    contenders: Sequence[Contender], trials: int, members: int, seconds: float, large_trials: int
+    contenders: Sequence[Contender],
+    trials: int,
+    members: int,
+    seconds: float,
+    large_trials: int,
+    *,
+    all_processes: bool,
 ) -> None:
     # The small clusters together load a fraction of one core; the large ones go one after the other.
     print(f"{SMALL} members each: idle, then {trials} crashes", flush=True)
@@ -230,7 +249,7 @@ async def run(
             nursery.start_soon(measure_small, contender, trials, seconds)
     for contender in contenders:
         print(f"{members} members, {contender.title}", flush=True)
-        if members <= MAX_PROCESSES:
+        if members <= MAX_PROCESSES or all_processes:
             await measure_large(contender, members, seconds, large_trials)
         elif contender.start.get("watch"):
             await measure_in_crowd(contender, members, seconds)
@@ -244,6 +263,10 @@ def main() -> None:
     parser.add_argument(
         "--large-trials", type=int, default=0, help="crashes in the large cluster (default 0)"
     )
+    parser.add_argument(
+        "--all-processes", action="store_true", help=f"also more than {MAX_PROCESSES} members are processes"
+    )
+    parser.add_argument("--only", metavar="TEXT", default="", help="only members whose title has this in it")
     arguments = parser.parse_args()
 
     block = random.randrange(16, 200)
@@ -260,7 +283,9 @@ def main() -> None:
     load = os.getloadavg()[0]
     print(f"{os.cpu_count()} processors, load {load:.1f}, Python {platform.python_version()}, {compiler()}")
     began = time.monotonic()
-    trio.run(run, contenders, arguments.trials, arguments.members, arguments.seconds, arguments.large_trials)
+    contenders = [one for one in contenders if arguments.only in one.title]
+    work = partial(run, all_processes=arguments.all_processes)
+    trio.run(work, contenders, arguments.trials, arguments.members, arguments.seconds, arguments.large_trials)
     show(contenders, arguments.trials, arguments.members)
     for contender in contenders:
         command = " ".join(map(str, contender.command))

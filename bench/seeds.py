@@ -64,7 +64,8 @@ def large(seed: int) -> str:
     missed = len(rack) * (THOUSAND - len(rack)) - len(times)
     return (
         f"seed {seed}, {THOUSAND} members, {len(rack)} crash at once: median {times[len(times) // 2]:.3f} s,"
-        f" last {times[-1]:.3f} s, {missed} missed, {len(wrong)} wrong ({time.process_time() - began:.0f} CPU s)"
+        f" last {times[-1]:.3f} s, {missed} missed, {len(wrong)} wrong"
+        f" ({time.process_time() - began:.0f} CPU s)"
     )
 
 
@@ -90,9 +91,8 @@ def main() -> None:
                 print(f"seed {seed}, {size} members: {problem}", flush=True)
             if done % 50 == 0 or done == args.seeds:
                 print(f"{done} stories, {len(failures)} ended badly, {seconds:.0f} CPU s", flush=True)
-    print(
-        f"{args.seeds} seeds, {members / max(args.seeds, 1):.1f} members on average; failed: {failures or 'none'}"
-    )
+    average = members / max(args.seeds, 1)
+    print(f"{args.seeds} seeds, {average:.1f} members on average; failed: {failures or 'none'}")
     sys.exit(1 if failures else 0)
 
 
