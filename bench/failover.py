@@ -1,11 +1,13 @@
 """What a client on the LAN sees of failover: Crier beside MetalLB and keepalived, one after another.
 
     python bench/failover.py [--json FILE] [--runs 20] [--systems crier,metallb,keepalived,keepalived-30ms]
-                             [--rows power-off,power-off-10,kill,stop,return,return-10,carrier] [--logs DIR]
+                             [--rows power-off,power-off-10,power-off-flood,kill,stop,return,return-10,
+                                     carrier] [--logs DIR]
 
 Root.  Each system gets a LAN of namespaces with one VIP; every run waits until exactly one node answers and
 the client has lost nothing for a second, does something to that node, waits until all is well without it, and
-brings it back.  Nothing is retried and nothing left out.  The client: see `crier/lab/client.py`.
+brings it back.  Nothing is retried and nothing left out.  The client: see `crier/lab/client.py`.  In the row
+power-off-flood another host asks ARP for the VIP as often as its processor lets it, all the while.
 
 A row is a scenario and a number of nodes.  With `--json` every sample is kept as it comes, and runs that are
 in the file already are not made again: an interrupted bench goes on where it was, and rows may be added.
@@ -17,11 +19,15 @@ import argparse
 import json
 import os
 import random
+import signal
+import socket
 import statistics
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -29,15 +35,16 @@ import trio
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from bench import arp as arp_frames
 from crier.lab import runs
 from crier.lab.cluster import Cluster, Programs, Settings, check_machine, machine
 from crier.lab.errors import LabError
 from crier.lab.kubelet import GRACE
-from crier.lab.lan import Lan
+from crier.lab.lan import Host, Lan
 from crier.lab.observe import Snapshot, decode_status, trouble, wire_trouble
 from crier.lab.peers import keepalived, metallb
 from crier.lab.prober import Prober, Vip
-from crier.lab.process import Processes
+from crier.lab.process import LabProcess, Processes
 from crier.lab.runs import Run
 from crier.lab.services import CATALOGUE
 
@@ -51,6 +58,7 @@ SYSTEMS: Final = ("crier", "metallb", "keepalived", "keepalived-30ms")
 SCENARIOS: Final = {
     "power-off": ("power-off", 3),
     "power-off-10": ("power-off", 10),
+    "power-off-flood": ("power-off-flood", 3),
     "kill": ("kill", 3),
     "stop": ("stop", 3),
     "return": ("partition", 3),
@@ -59,8 +67,13 @@ SCENARIOS: Final = {
 }
 """Row: what is done, and among how many nodes."""
 MANY: Final = 10
+FLOODED: Final = 1.0
+"""Seconds between the start of a flood and the power-off."""
+STRANGER: Final = 66
+"""Last part of the address of the host that floods."""
 NOT_MEASURED: Final = {
     ("keepalived", "kill"), ("keepalived", "stop"), ("keepalived", "carrier"),
+    ("keepalived", "power-off-flood"), ("keepalived-30ms", "power-off-flood"),
     ("keepalived-30ms", "kill"), ("keepalived-30ms", "stop"), ("keepalived-30ms", "carrier"),
 }  # fmt: skip
 """Its address is the kernel's: there is no speaker that could end and leave the node serving."""
@@ -130,6 +143,8 @@ class Bench:
             self._system = self._cluster = Cluster(run, settings)
         self._live = set(self._system.lan.nodes)
         self._prober: Prober
+        self._stranger: Host | None = None
+        self._floods = 0
 
     async def play(self, wanted: Sequence[tuple[str, int]], done: Callable[[Sequence[Sample]], None]) -> None:
         """`wanted`: scenarios and the numbers of their runs; `done` gets each run's samples."""
@@ -144,14 +159,28 @@ class Bench:
 
     async def _once(self, scenario: str, number: int) -> None:
         owner = await self._steady(None)
+        flood = self._flood() if scenario == "power-off-flood" else None
+        await trio.sleep(FLOODED if flood is not None else 0)
         await trio.sleep(self._rng.uniform(0, 1))  # no moment of a protocol's period is preferred
         self._live.discard(owner)
         await self._phase(scenario, number, owner, undone=False)
-        if scenario in ("power-off", "partition", "carrier") and self._cluster is not None:
+        if flood is not None:
+            flood.expected = True
+            flood.send(signal.SIGKILL)
+            await flood.wait(PATIENCE)
+        if scenario not in ("kill", "stop") and self._cluster is not None:
             await trio.sleep(max(0.0, GRACE - 1))
             await self._set_ready(owner, False)
         self._live.add(owner)
         await self._phase(scenario, number, owner, undone=True)
+
+    def _flood(self) -> LabProcess:
+        lan = self._system.lan
+        self._stranger = self._stranger or lan.plug_in("stranger", STRANGER)
+        (address,) = (vip.address for vip in self._prober.vips)
+        command = [sys.executable, str(Path(__file__).resolve()), "--flood", address]
+        self._floods += 1
+        return self._system.processes.start(f"flood-{self._floods}", command, namespace=self._stranger.netns)
 
     async def _phase(self, scenario: str, number: int, node: str, *, undone: bool) -> None:
         act = self._undo(scenario, node) if undone else self._do(scenario, node)
@@ -182,7 +211,7 @@ class Bench:
     def _do(self, scenario: str, node: str) -> Callable[[], Awaitable[None]]:
         async def do() -> None:
             match scenario:
-                case "power-off":
+                case "power-off" | "power-off-flood":
                     self._system.power_off(node)
                 case "kill":
                     self._system.kill_speaker(node)
@@ -198,13 +227,13 @@ class Bench:
     def _undo(self, scenario: str, node: str) -> Callable[[], Awaitable[None]]:
         async def undo() -> None:
             match scenario:
-                case "power-off":
+                case "power-off" | "power-off-flood":
                     await self._system.power_on(node)
                 case "kill" | "stop":
                     self._system.start_speaker(node)
                 case "partition" | "carrier":
                     self._system.lan.heal(node)
-            if scenario in ("power-off", "partition", "carrier"):
+            if scenario not in ("kill", "stop"):
                 await self._set_ready(node, True)
 
         return undo
@@ -273,6 +302,9 @@ class Line:
 LINES: Final = (
     Line("power-off: client's outage", ("power-off",), False, lambda s: s.outage, "250 / 500"),
     Line("same, 10 nodes: client's outage", ("power-off",), False, lambda s: s.outage, "250 / 500", MANY),
+    Line(
+        "same, 3 nodes, ARP flood: client's outage", ("power-off-flood",), False, lambda s: s.outage, "+ 20"
+    ),
     Line("SIGKILL: who asks ARP anew gets no answer", ("kill",), False, lambda s: s.unanswered, "250 / 500"),
     Line("SIGKILL: probes lost by who knows the MAC", ("kill",), False, lambda s: s.lost, "0"),
     Line("SIGTERM: ARP gap", ("stop",), False, lambda s: s.unanswered, "- / 50"),
@@ -362,6 +394,18 @@ def measure(
     return None
 
 
+def flood(address: str) -> None:
+    """For ever: ask who has it, with a new asker each time."""
+    target = ip_address(address).packed
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
+        sock.bind(("eth0", arp_frames.ETH_P_ARP))
+        frames = [arp_frames.question(number, target) for number in range(1024)]
+        while True:
+            for frame in frames:
+                with suppress(BlockingIOError):
+                    sock.send(frame)
+
+
 def _copy_logs(source: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for file in source.glob("*.log"):
@@ -387,7 +431,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="every single sample is kept here, and not made again")
     parser.add_argument("--logs", type=Path, help="the programs' logs go here")
+    parser.add_argument("--flood", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.flood is not None:
+        flood(options.flood)
     check_machine()
     book = Book(options.json)
     problems = []
