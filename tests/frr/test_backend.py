@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import trio
 
+from bgp_lite.attributes import WELL_KNOWN, parse_community
 from bgp_lite.attributes import Path as RoutePath
-from bgp_lite.attributes import parse_community
 from crier.kube.model.bfdprofile import BfdProfile
 from speaker.frr.backend import FrrPaths, FrrRouters
 from tests.bgp_lite.rig import Bird, Frr, Rig, ip, rig
@@ -20,6 +20,8 @@ pytestmark = [pytest.mark.netns, pytest.mark.e2e]
 SEVEN = parse_community("65001:7")
 assert isinstance(SEVEN, int)
 COLOURED = RoutePath(communities=(SEVEN,), large_communities=((65001, 1, 2),), local_pref=250)
+NOT_FURTHER = RoutePath(communities=(WELL_KNOWN["no-advertise"],))
+"""It is for the router to obey; to FRR it must not be one of its own routes'."""
 FAST = BfdProfile(name="fast", receive_interval=100, transmit_interval=100)
 EVERYTHING = """
  neighbor 10.9.0.22 remote-as 65001
@@ -104,12 +106,15 @@ async def test_each_peer_its_own_routes_and_others_mistakes(lan: Rig, nursery: t
 
     told = {
         "one": paths("203.0.113.1/32") | paths("203.0.113.2/32", path=COLOURED),
-        "two": paths("203.0.113.2/32", "203.0.113.3/32"),
+        "two": paths("203.0.113.2/32") | paths("203.0.113.3/32", path=NOT_FURTHER),
     }
     apply(routers, [stays, second, *wrong], told)
     await until(lambda: (one.count(), other.count()) == (2, 2))
     assert "203.0.113.1/32" not in other.routes()
-    assert "BGP.community" not in other.routes(), "the same prefix, with other attributes for the other peer"
+    assert "BGP.community: (65001,7)" not in other.routes(), (
+        "the same prefix, with other attributes for the other peer"
+    )
+    assert "BGP.community: (65535,65282)" in other.routes()
     assert "BGP.community: (65001,7)" in one.routes()
     why = await until(lambda: session(routers, "far").last_error)
     assert why.startswith("FRR refuses 'neighbor eth0 ebgp-multihop'")
