@@ -7,8 +7,8 @@ A crash is a SIGKILL at a random moment, noticed when the last survivor has noti
 the kernel counted for one process; the others of its cluster run beside it.  All packets are encrypted.
 
 More than 50 members are not as many processes: ours, watching, is then one process beside a crowd of light
-members in one other process (`bench/memberlist_crowd.py`), and the other kinds are left out of that row.  With
-`--all-processes` they are processes all the same: some 25 MiB and, watching, one part in fifty of a core each.
+members in one other process (`bench/memberlist_crowd.py`), and the other kinds are left out of that row.
+With `--all-processes` they are processes all the same: 20 MiB and, watching, a fiftieth of a core each.
 """
 
 from __future__ import annotations
