@@ -51,6 +51,32 @@ def test_any_octets_are_messages_or_an_error(data: bytes, wire: Wire) -> None:
             wire.open(datagram)
 
 
+def opened(wire: Wire, datagram: bytes, *, shortly: bool) -> list[PacketMessage] | None:
+    """None for what is refused."""
+    try:
+        if shortly:
+            return wire.open(datagram)
+        long_way = wire.examine(datagram)
+    except DecodeError:
+        return None
+    return None if long_way.problems and not long_way.messages else long_way.messages
+
+
+@given(
+    st.binary(max_size=60) | PACKET_MESSAGES.map(codec.encode),
+    st.sampled_from([b"", b"\x00", b"\x07\x01", b"\x09", b"\x0c", b"\xf4", b"\xf4\x01a"]),
+    WIRES,
+    st.booleans(),
+)
+def test_the_short_way_through_one_bare_message_leads_where_the_long_one_does(
+    data: bytes, front: bytes, wire: Wire, encrypted: bool
+) -> None:
+    text = front + data
+    if encrypted and wire.keyring:
+        text = wire.keyring.encrypt(text, aad=wire.label_octets, nonce=NONCE, version=1)
+    assert opened(wire, text, shortly=True) == opened(wire, text, shortly=False)
+
+
 @given(st.binary(max_size=300), st.sampled_from([0, 1]), st.booleans())
 def test_any_octets_within_good_layers_too(data: bytes, version: int, crc: bool) -> None:
     """A member with the key is not to be trusted either."""
