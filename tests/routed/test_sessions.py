@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from crier.lab import netns
 from crier.lab.rest import RestError
 from crier.lab.router import Neighbour
 from tests.routed.stage import NODES_AS, Stage, eventually
@@ -272,3 +273,56 @@ def test_a_router_that_restarts_hears_everything_again(stage: Stage) -> None:
     stage.bird.start(stage.neighbours())
     stage.hops(stage.bird, WEB, stage.addresses)
     assert stage.session(NODE, "frr")["since"] == since
+
+
+def test_routes_of_a_router_never_reach_a_nodes_kernel(stage: Stage) -> None:
+    """What peers announce is counted and forgotten."""
+    furnish(stage)
+    stage.frr.do(f"router bgp {stage.frr.asn}", "no bgp network import-check",
+                 "address-family ipv4 unicast", "network 203.0.113.0/24")  # fmt: skip
+    try:
+        told = 'peer="172.30.0.150:179"'
+        eventually(lambda: (stage.metric(NODE, "metallb_bgp_updates_total_received", told) or 0) >= 1)
+        eventually(lambda: stage.frr.known("203.0.113.0/24"))
+        routes = netns.run("ip", "-n", stage.lan.nodes[NODE].netns, "route")
+        assert "203.0.113" not in routes
+        assert stage.session(NODE, "frr")["state"] == "Established"
+    finally:
+        stage.frr.do(
+            f"router bgp {stage.frr.asn}", "address-family ipv4 unicast", "no network 203.0.113.0/24"
+        )
+
+
+def test_an_unnumbered_peer_with_bfd(stage: Stage) -> None:
+    """A link with nothing on it but what IPv6 makes itself; IPv4 routes go over it, too (RFC 8950)."""
+    here, there = stage.lan.nodes[NODE].netns, stage.frr.host.netns
+    netns.ip(here, f"link add up0 type veth peer name down0 netns {there}", "link set up0 up")
+    netns.ip(there, "link set down0 up")
+    stage.make("BFDProfile", "fast", receiveInterval=50, transmitInterval=50, detectMultiplier=3)
+    try:
+        at = "neighbor down0"
+        stage.frr.do(
+            f"router bgp {stage.frr.asn}", f"{at} interface remote-as {NODES_AS}", f"{at} bfd 3 50 50",
+            "address-family ipv4 unicast", f"{at} activate", "exit-address-family",
+            "address-family ipv6 unicast", f"{at} activate", "exit-address-family",
+        )  # fmt: skip
+        stage.make(
+            "BGPPeer",
+            "link",
+            myASN=NODES_AS,
+            peerASN=stage.frr.asn,
+            interface="up0",
+            bfdProfile="fast",
+            connectTime="1s",
+            nodeSelectors=[{"matchLabels": {"kubernetes.io/hostname": NODE}}],
+        )
+        stage.make("BGPAdvertisement", "ad")
+        stage.service("web", WEB, "fd00:c71e:8::1")
+        eventually(stage.frr.established, lambda found: found == {"down0"})
+        found = eventually(lambda: stage.session(NODE, "link"), lambda session: session.get("bfd") == "Up")
+        assert (found["address"], found["state"], found["sent"]) == ("up0", "Established", 2)
+        fib = eventually(stage.frr.fib, lambda routes: WEB in routes and "fd00:c71e:8::1" in routes)
+        assert all(hop.startswith("fe80::") for hop in fib["fd00:c71e:8::1"])
+    finally:
+        stage.frr.do(f"router bgp {stage.frr.asn}", "no neighbor down0 interface")
+        netns.ip(here, "link delete up0")
