@@ -72,8 +72,7 @@ class Core:
         self.config = config
         self.health = Awareness(config.awareness_max)
         self._hooks = Hooks(delegate)
-        veto = self._hooks.refuse_alive if self._hooks.vetoing else _nobody_refuses
-        self.table = Table(config, port=port, rng=rng, refuse_alive=veto)
+        self.table = Table(config, port=port, rng=rng, refuse_alive=self._hooks.veto)
         self._address = address
         self._rng = rng
         self._news = News(config, self.table, self._hooks)
@@ -133,9 +132,7 @@ class Core:
 
     def members(self) -> tuple[Node, ...]:
         """Everybody not dead or left, ourselves included, by name."""
-        return tuple(
-            self.table.members[name].node() for name in sorted(self.table.members) if self._is_in(name)
-        )
+        return tuple(node for node in self.nodes() if node.state in (State.ALIVE, State.SUSPECT))
 
     def nodes(self) -> tuple[Node, ...]:
         """Everybody still remembered, the dead and those who left too, by name."""
@@ -501,9 +498,6 @@ class Core:
 
     # -------------------------------------------------------------------------------------- details
 
-    def _is_in(self, name: str) -> bool:
-        return not self.table.members[name].gone
-
     def _stagger(self, interval: float, now: float) -> float:
         # Real chance: nodes that boot together must not probe and gossip in step.
         return now + self._rng.random() * interval if interval else NEVER
@@ -511,10 +505,6 @@ class Core:
     def _next_seq(self) -> int:
         self._seq_no = (self._seq_no + 1) & 0xFFFFFFFF
         return self._seq_no
-
-
-def _nobody_refuses(_node: Node) -> None:
-    return None
 
 
 def _return_address(message: Ping | IndirectPing, source: Address) -> Address:

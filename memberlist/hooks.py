@@ -22,7 +22,8 @@ class Hooks:
         self.broadcasting = self._overrides("broadcasts")
         """Whether there may be something to gossip that only the application knows of."""
         self.answering = self._overrides("ack_payload")
-        self.vetoing = self._overrides("refuse_alive")
+        self.veto = self._refuse_alive if self._overrides("refuse_alive") else None
+        """Asked about a member that is news: why to ignore it, or None."""
 
     def meta(self) -> bytes | None:
         """Raises MemberlistError when it is too large."""
@@ -44,7 +45,7 @@ class Hooks:
     def merge_remote_state(self, state: bytes, join: bool) -> None:
         _ask(lambda: self._delegate.merge_remote_state(state, join), None)
 
-    def refuse_alive(self, node: Node) -> str | None:
+    def _refuse_alive(self, node: Node) -> str | None:
         return _ask(lambda: self._delegate.refuse_alive(node), None)
 
     def refuse_merge(self, nodes: tuple[Node, ...]) -> str | None:

@@ -51,7 +51,7 @@ class Table:
         *,
         port: int,
         rng: random.Random,
-        refuse_alive: Callable[[Node], str | None] = lambda _: None,
+        refuse_alive: Callable[[Node], str | None] | None = None,
     ) -> None:
         self._config, self._port, self._rng = config, port, rng
         self._refuse_alive = refuse_alive
@@ -108,7 +108,7 @@ class Table:
         if member is not None and same_place and not mine and message.incarnation <= member.incarnation:
             return []  # most of what gossip brings; decided before anything is built
         candidate = _member(message, now)
-        if self._refuse_alive(candidate.node()) is not None:
+        if self._refuse_alive is not None and self._refuse_alive(candidate.node()) is not None:
             return []
         moved = False
         if member is None:
