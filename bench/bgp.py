@@ -132,7 +132,7 @@ def status(pid: int, name: str) -> int:
 def speaking(kind: type[Contender], lan: Rig, host: str, control: Control) -> Iterator[Contender]:
     speaker = kind(lan, host, BIRD)
     try:
-        eventually(control.established, within=60)
+        eventually(control.established, within=180)  # some take their time to start
         time.sleep(0.3)  # its end-of-RIB
         yield speaker
     finally:

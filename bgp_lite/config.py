@@ -87,6 +87,9 @@ class PeerConfig:
         if self.device is not None:
             check("device", 0 < len(self.device) <= MAX_DEVICE, f"must have 1 to {MAX_DEVICE} characters")
         check("source", self.source is None or _is_ip(self.source), f"{self.source!r} is not an IP address")
+        if self.source is not None and _is_ip(self.source):
+            six = self.interface is not None or ":" in self.peer
+            check("source", (":" in self.source) is six, f"{self.source} is not of the peer's address family")
         in_range("local_as", self.local_as, 1, MAX_AS)
         in_range("peer_as", self.peer_as if isinstance(self.peer_as, int) else None, 1, MAX_AS)
         check(

@@ -40,6 +40,8 @@ GOODBYE: Final = 1.0
 SOON: Final = 0.001
 """Seconds of graceful shutdown when none is wanted: everything is withdrawn all the same."""
 MAX_GRACEFUL: Final = 600
+RESTART_TIME: Final = 120
+"""Seconds, as routers have it by default."""
 
 DESCRIPTION = """Lines on stdin: '+ PREFIX [community=A:B|large:A:B:C|NAME]... [local-pref=N]' announces,
 '- PREFIX' withdraws.  SIGTERM and SIGINT ask routers to prefer other paths (RFC 8326), withdraw everything
@@ -70,7 +72,14 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("--multihop", action="store_true")
     parser.add_argument("--ttl-security", action="store_true", help="drop what comes from farther away")
     parser.add_argument("--bfd", type=_bfd, metavar="MSxN", help="such as 50x3: interval in ms, multiplier")
-    parser.add_argument("--graceful-restart", type=int, metavar="S", help="routes are kept so long, 1..4095")
+    parser.add_argument(
+        "--graceful-restart",
+        type=int,
+        nargs="?",
+        const=RESTART_TIME,
+        metavar="S",
+        help=f"routes are kept so long, 1..4095 ({RESTART_TIME})",
+    )
     parser.add_argument(
         "--graceful-shutdown",
         type=float,
@@ -298,7 +307,10 @@ def _config(arguments: argparse.Namespace, *, peer: str = "", interface: str | N
         next_hops[prefix.family] = prefix.nlri[1:]
     password = None
     if arguments.password_file is not None:
-        password = arguments.password_file.read_bytes().rstrip(b"\r\n")
+        try:
+            password = arguments.password_file.read_bytes().rstrip(b"\r\n")
+        except OSError as problem:
+            raise UsageError(f"--password-file {arguments.password_file}: {problem.strerror}") from None
     return PeerConfig(
         peer=peer,
         interface=interface,

@@ -44,7 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
         for flow, data in _streams(arguments.capture, arguments.port):
             _show(({"flow": flow, **each} for each in messages(data)), arguments.json)
     except (OSError, ImportError, ValueError) as problem:
-        print(f"decode: {arguments.capture}: {problem}", file=sys.stderr)
+        why = problem.strerror if isinstance(problem, OSError) and problem.strerror else problem
+        print(f"decode: {arguments.capture}: {why}", file=sys.stderr)
         return 1
     return 0
 
@@ -177,12 +178,18 @@ def _address(octets: bytes) -> str:
 
 def _streams(path: Path, port: int) -> Iterator[tuple[str, bytes]]:
     """Octets of each direction of each TCP connection, in order and without repetition."""
+    from scapy.error import Scapy_Exception
     from scapy.layers.inet import IP, TCP
     from scapy.layers.inet6 import IPv6
     from scapy.utils import rdpcap
 
     segments: dict[str, dict[int, bytes]] = {}
-    for packet in rdpcap(str(path)):
+    try:
+        with path.open("rb") as file:  # scapy leaves open what it does not like
+            packets = rdpcap(file)
+    except (Scapy_Exception, EOFError) as problem:
+        raise ValueError(problem) from None
+    for packet in packets:
         if TCP not in packet or port not in (packet[TCP].sport, packet[TCP].dport):
             continue
         layer = packet[IP] if IP in packet else packet[IPv6]
