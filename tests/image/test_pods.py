@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import http.client
+import re
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
+from crier.lab import netns
 from crier.lab.cluster import Settings
 from crier.lab.kube import Programs
 from crier.lab.pods import Workloads
 from crier.lab.process import LabProcess, descendants
 from crier.lab.services import CATALOGUE
 from tests.manifests.render import kustomize
+from tests.manifests.test_metrics import CONTROLLER, SPEAKER, promtool
 from tests.migration.stage import Stage, open_stage
 
 pytestmark = pytest.mark.e2e
@@ -50,6 +56,29 @@ def check_controller(process: LabProcess) -> None:
     assert "ro" in found["root"].split(",")
 
 
+def page(namespace: str) -> str:
+    def fetch() -> str:
+        connection = http.client.HTTPConnection("127.0.0.1", 17472, timeout=10)
+        try:
+            connection.request("GET", "/metrics")
+            return connection.getresponse().read().decode()
+        finally:
+            connection.close()
+
+    return netns.inside(namespace, fetch)
+
+
+def check_page(text: str, wanted: Mapping[str, tuple[str, tuple[str, ...]]]) -> None:
+    """What Prometheus would read: MetalLB's names, types and labels, in a form it takes."""
+    kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
+    labels = {
+        name: tuple(re.findall(r'(\w+)="', inner or ""))
+        for name, inner in re.findall(r"^(\w+)(?:\{(.*)\})? [0-9.e+-]+$", text, re.MULTILINE)
+    }
+    assert {name: (kinds.get(name), labels.get(name)) for name in wanted} == wanted
+    assert promtool("check", "metrics", stdin=text).returncode in (0, 3)  # 3: it would name some otherwise
+
+
 async def hand_over(stage: Stage, owners: dict[str, str], grace: float) -> None:
     """The kubelet's SIGTERM: within the grace period it is gone and somebody else has all it had."""
     leaver = next(iter(owners.values()))
@@ -74,6 +103,9 @@ async def test_base_runs_as_it_is_written(image: Path, kube_programs: Programs) 
             check_speaker(stage.cluster.speaker(node))
             status: dict[str, Any] = await stage.cluster.status(node) or {}
             assert sorted(member["name"] for member in status["members"]) == ["node-1", "node-2"]
+        check_page(await trio.to_thread.run_sync(page, stage.cluster.lan.control_plane.netns), CONTROLLER)
+        owner = stage.cluster.lan.nodes[next(iter(owners.values()))]
+        check_page(await trio.to_thread.run_sync(page, owner.netns), SPEAKER)
         grace = workloads.template("speaker")["terminationGracePeriodSeconds"]
         since = time.monotonic()
         await hand_over(stage, owners, grace)
