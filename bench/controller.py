@@ -1,6 +1,6 @@
 """How fast the controller gives addresses: many at once, after a restart, one more; and the ledger alone.
 
-    python bench/controller.py [--services 2000] [--more 100] [--api kube|embedded] [--peer | --no-peer]
+    python bench/controller.py [--services 2000] [--more 100] [--peer whole|restart|none]
 
 Each program gets a fresh API server on this machine, a real kube-apiserver with etcd unless told otherwise,
 so what is measured has that server's time in it, and on few cores server, clients and controller compete.
@@ -51,27 +51,41 @@ def main() -> None:
     parser.add_argument("--services", type=int, default=2000)
     parser.add_argument("--more", type=int, default=100, help="services added one by one at the end")
     parser.add_argument("--api", choices=("kube", "embedded"), default="kube")
-    parser.add_argument("--peer", action=argparse.BooleanOptionalAction, default=True, help="MetalLB too")
-    parser.add_argument("--ours", action=argparse.BooleanOptionalAction, default=True, help="Crier")
+    parser.add_argument(
+        "--peer", choices=("whole", "restart", "none"), default="whole",
+        help="MetalLB: all of it; its restart on the services that Crier served; nothing",
+    )  # fmt: skip
+    parser.add_argument("--alone", action=argparse.BooleanOptionalAction, default=True, help="creation alone")
     given = parser.parse_args()
-    if given.ours:
-        print(f"ledger, a /64 with {USED} addresses used: {ledger_rate():,.0f} allocations/s")
+    print(f"ledger, a /64 with {USED} addresses used: {ledger_rate():,.0f} allocations/s")
+    if given.alone:
         with an_api(given.api):
             alone = trio.run(creation_alone, given.services)
         print(f"creation of {given.services} services by {CLIENTS} clients, no controller: {alone:.1f} s")
-    for name, command in contenders(given.ours, given.peer):
+    theirs = peer() if given.peer != "none" else None
+    heir = theirs if given.peer == "restart" else None
+    with an_api(given.api):
+        trio.run(against_an_api, OURS, given.services, given.more, heir)
+    if theirs is not None and given.peer == "whole":
         with an_api(given.api):
-            trio.run(against_an_api, name, command, given.services, given.more)
+            trio.run(against_an_api, theirs, given.services, given.more, None)
 
 
-def contenders(ours: bool, peer: bool) -> Iterator[tuple[str, Sequence[str]]]:
-    if ours:
-        yield "crier", (sys.executable, "-m", "allocator.app", "--webhook-mode=disabled")
-    if peer:
-        try:
-            yield f"metallb {metallb.VERSION}", metallb.programs(progress).controller
-        except LabError as problem:
-            progress(f"MetalLB is not measured: {problem}")
+@dataclass(frozen=True)
+class Contender:
+    name: str
+    command: tuple[str, ...]
+
+
+OURS = Contender("crier", (sys.executable, "-m", "allocator.app", "--webhook-mode=disabled"))
+
+
+def peer() -> Contender | None:
+    try:
+        return Contender(f"metallb {metallb.VERSION}", metallb.programs(progress).controller)
+    except LabError as problem:
+        progress(f"MetalLB is not measured: {problem}")
+        return None
 
 
 def progress(line: str) -> None:
@@ -232,18 +246,19 @@ async def status_writes(api: Api) -> int | None:
     )
 
 
-async def against_an_api(name: str, command: Sequence[str], count: int, more: int) -> None:
+async def against_an_api(who: Contender, count: int, more: int, heir: Contender | None) -> None:
+    """`heir`: who is started in its place at the end, on the services that are there."""
     api = Api.connect()
     await furnish(api)
     observer = Observer()
     async with trio.open_nursery() as nursery:
         await nursery.start(watch, api, SERVICES, observer.mirror, observer.changed)
         began = time.monotonic()
-        program = Program(command)
+        program = Program(who.command)
         try:
             await create(api, ["warm"])
             await observer.until(lambda: observer.has("warm"))
-            print(f"{name}: from its start to the first address {time.monotonic() - began:.1f} s")
+            print(f"{who.name}: from its start to the first address {time.monotonic() - began:.1f} s")
             began = time.monotonic()
             await create(api, [f"s{number:05}" for number in range(count)])
             created = time.monotonic()
@@ -251,40 +266,48 @@ async def against_an_api(name: str, command: Sequence[str], count: int, more: in
             done = time.monotonic()
             await trio.sleep(2.0)  # what else is written for them
             print(
-                f"{name}: {count} services: created after {created - began:.1f} s, all have addresses "
+                f"{who.name}: {count} services: created after {created - began:.1f} s, all have addresses "
                 f"{done - created:.1f} s later; {await status_writes(api)} status writes; {program.cost()}"
             )
-            program.end()
-            before, writes = observer.versions(), await status_writes(api)
-            await create(api, ["next"])
-            began = time.monotonic()
-            program = Program(command)
-            await observer.until(lambda: observer.has("next"))
-            took = time.monotonic() - began
-            await trio.sleep(2.0)
-            after, now = observer.versions(), await status_writes(api)
-            touched = sum(after[key] != version for key, version in before.items())
-            asked = "?" if now is None or writes is None else now - writes
-            print(
-                f"{name}: restart with {count} assigned: the next has its address after {took:.1f} s; "
-                f"{asked} status writes, {touched} of them changed an old service; {program.cost()}"
-            )
-            await one_by_one(name, api, observer, more)
-            print(f"{name}: at the end {program.cost()}")
         finally:
             program.end()
+        for each in (who, *([heir] if heir else [])):
+            await restart(each, api, observer, count, more)
         nursery.cancel_scope.cancel()
+
+
+async def restart(who: Contender, api: Api, observer: Observer, count: int, more: int) -> None:
+    before, writes = observer.versions(), await status_writes(api)
+    marker = f"next-{len(before)}"
+    await create(api, [marker])
+    began = time.monotonic()
+    program = Program(who.command)
+    try:
+        await observer.until(lambda: observer.has(marker))
+        took = time.monotonic() - began
+        await trio.sleep(2.0)
+        after, now = observer.versions(), await status_writes(api)
+        touched = sum(after[key] != version for key, version in before.items())
+        asked = "?" if now is None or writes is None else now - writes
+        print(
+            f"{who.name}: restart with {count} assigned: the next has its address after {took:.1f} s; "
+            f"{asked} status writes, {touched} of them changed an old service; {program.cost()}"
+        )
+        await one_by_one(who.name, api, observer, more)
+        print(f"{who.name}: at the end {program.cost()}")
+    finally:
+        program.end()
 
 
 async def one_by_one(name: str, api: Api, observer: Observer, more: int) -> None:
     whole: list[float] = []
-    for number in range(more):
-        service = f"more-{number}"
+    names = [f"more-{len(observer.services)}-{number}" for number in range(more)]
+    for service in names:
         began = time.monotonic()
         await create(api, [service])
         await observer.until(lambda service=service: observer.has(service))  # type: ignore[misc]
         whole.append((time.monotonic() - began) * 1e3)
-    heard = [observer.services[f"more-{number}"] for number in range(more)]
+    heard = [observer.services[service] for service in names]
     inner = [(seen.assigned - seen.added) * 1e3 for seen in heard]
     print(
         f"{name}: one more: from the watch's news of it to the news of its address {summary(inner)}; "

@@ -97,6 +97,22 @@ def test_addresses_as_go_has_them() -> None:
             parse_address(bad)
 
 
+@settings(max_examples=300, deadline=None)
+@given(
+    st.ip_addresses(v=4).map(str)
+    | st.from_regex(r"[0-9]{1,4}(\.[0-9]{1,4}){0,4}\n?", fullmatch=True)
+    | st.text(alphabet="0123456789.x \n\0\u0661", max_size=16)
+)
+def test_ipv4_is_read_as_the_library_reads_it(text: str) -> None:
+    try:
+        expected = ip_address(text)
+    except ValueError:
+        with pytest.raises(ValueError, match="does not appear"):
+            parse_address(text)
+    else:
+        assert parse_address(text) == expected
+
+
 def test_families() -> None:
     four, six = parse_address("192.0.2.1"), parse_address("2001:db8::1")
     assert [family_of_all(each) for each in ([four], [six], [four, six], [six, four])] == [
