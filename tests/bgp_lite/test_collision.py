@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import socket
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import trio
@@ -247,3 +248,33 @@ async def test_a_stranger_is_hung_up_on_and_a_babbler_told_why() -> None:
                 await stranger.aclose()
         listener.remove(driver)
         nursery.cancel_scope.cancel()
+
+
+async def test_a_planned_end_drains_withdraws_and_says_goodbye() -> None:
+    server = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = server[0].socket.getsockname()[1]
+    config = PeerConfig(peer="127.0.0.1", port=port, local_as=65001, peer_as=65000, router_id="10.0.0.2")
+    watched = Watched(config)
+    prefix = parse_prefix("203.0.113.1")
+    watched.session.rib.announce(prefix, Path())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watched.driver.run)
+        with trio.fail_after(10):
+            peer = Peer(await server[0].accept())
+            await peer.say(ROUTER_OPEN, Keepalive())
+            announced = await peer.hear(Update)
+            await peer.hear(Update)  # the ends of both tables
+            await peer.hear(Update)
+            nursery.start_soon(partial(watched.driver.stop, Cease.ADMIN_SHUTDOWN, "bye", graceful=0.05))
+            drained, withdrawn = await peer.hear(Update), await peer.hear(Update)
+            assert await peer.hear(Notification) == Notification(6, Cease.ADMIN_SHUTDOWN, b"\x03bye")
+            await peer.stream.aclose()
+            await watched.reach(State.IDLE)
+        nursery.cancel_scope.cancel()
+    await server[0].aclose()
+    assert isinstance(announced, Update)
+    assert isinstance(drained, Update)
+    assert isinstance(withdrawn, Update)
+    assert announced.announced == drained.announced == withdrawn.withdrawn == (prefix,)
+    assert [each.value.hex() for each in drained.attributes if each.type == 8] == ["ffff0000"]
+    assert prefix in watched.session.rib.wanted, "what is wanted outlives the session"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -146,3 +147,85 @@ def test_a_family_without_next_hop_is_not_announced() -> None:
         Dialect(65001, 65000, four_octet_as=True), {Family.IPV4: HOPS[Family.IPV4]}, frozenset(Family)
     )
     assert list(rib.messages(no_six)) == []
+
+
+MARKER = "ff" * 16
+TEN = bytes((10, 9, 0, 2))
+SIX = bytes.fromhex("fd090000000000000000000000000002")
+GOLDEN = {
+    "eBGP, IPv4, communities of both kinds": (
+        Dialect(65001, 65000, four_octet_as=True),
+        Path(communities=(65001 << 16 | 7, 0xFFFFFF01), large_communities=((65001, 1, 2),), local_pref=200),
+        ["203.0.113.9"],
+        (
+            "004a 02 0000 002e 40010100 400206 02010000fde9 400304 0a090002 c00808 fde90007ffffff01"
+            "c0200c 0000fde90000000100000002 20cb007109"
+        ),
+    ),
+    "iBGP, IPv4: an empty AS path, a local preference": (
+        Dialect(65000, 65000, four_octet_as=True),
+        Path(),
+        ["203.0.113.0/24", "198.51.100.0/22"],
+        "0034 02 0000 0015 40010100 400200 400304 0a090002 400504 00000064 18cb0071 16c63364",
+    ),
+    "a peer of two octets: AS_TRANS, and the real number beside it": (
+        Dialect(4200000001, 65000, four_octet_as=False),
+        Path(),
+        ["203.0.113.9"],
+        "0037 02 0000 001b 40010100 400204 02015ba0 400304 0a090002 c01106 0201fa56ea01 20cb007109",
+    ),
+    "eBGP, IPv6: MP_REACH first, no NEXT_HOP": (
+        Dialect(65001, 65000, four_octet_as=True),
+        Path(),
+        ["2001:db8::9"],
+        (
+            "004d 02 0000 0036 800e26 0002 01 10 fd090000000000000000000000000002 00"
+            "80 20010db8000000000000000000000009 40010100 400206 02010000fde9"
+        ),
+    ),
+    "IPv4 by way of IPv6 (RFC 8950)": (
+        Dialect(65001, 65000, four_octet_as=True),
+        Path(next_hop=SIX),
+        ["203.0.113.9"],
+        (
+            "0041 02 0000 002a 800e1a 0001 01 10 fd090000000000000000000000000002 00 20cb007109"
+            "40010100 400206 02010000fde9"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_updates(name: str) -> None:
+    dialect, path, prefixes_, text = GOLDEN[name]
+    rib = AdjRibOut()
+    rib.session_up([])
+    rib.replace({parse_prefix(each): path for each in prefixes_})
+    hops = {Family.IPV4: TEN, Family.IPV6: SIX}
+    (octets,) = rib.messages(Outlet(dialect, hops, frozenset(Family)))
+    assert octets.hex() == MARKER + text.replace(" ", "")
+
+
+def test_golden_withdrawals() -> None:
+    rib = AdjRibOut()
+    rib.session_up([])
+    rib.replace({parse_prefix(each): Path() for each in ("203.0.113.9", "2001:db8::9")})
+    list(rib.messages(outlet()))
+    rib.replace({})
+    assert [octets.hex() for octets in rib.messages(outlet())] == [
+        MARKER + "001c0200 0520cb007109 0000".replace(" ", ""),
+        MARKER + "002e 02 0000 0017 800f14 0002 01 80 20010db8000000000000000000000009".replace(" ", ""),
+    ]
+
+
+def test_draining_asks_for_every_other_path_first() -> None:
+    """RFC 8326: 65535:0 beside what was there, and the least local preference."""
+    rib = AdjRibOut()
+    rib.session_up([])
+    rib.announce(parse_prefix("203.0.113.9"), Path(communities=(7,), local_pref=150))
+    list(rib.messages(outlet(internal=True)))
+    rib.drain()
+    (update,) = [read(octets) for octets in rib.messages(outlet(internal=True))]
+    values = {attribute.type: attribute.value for attribute in update.attributes}
+    assert values[8].hex() == "00000007ffff0000"
+    assert values[5] == bytes(4)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
+import re
 import signal
 import subprocess
 import sys
@@ -460,3 +462,41 @@ def test_a_device_decides_which_way_a_session_goes(routers: Routers, started: Ex
     eventually(lambda: "cannot connect" in lost.whys() or "no answer" in lost.whys())
     assert "ESTABLISHED" not in lost.states()
     subprocess.run(["ip", "-n", us, "link", "del", "vrf0"], check=True)
+
+
+def test_random_wishes_and_mishaps_end_in_the_wanted_set(routers: Routers, started: ExitStack) -> None:
+    """BIRD loses the session, asks again, stops reading: its routes end equal to what is wanted.
+
+    `test_model` is the same against a model of a router, with some thousand stories.
+    """
+    bird = routers.bird
+    rng = random.Random(20)
+    announcer = announce(started, routers, OTHER, *to(BIRD, source=address(OTHER), hold=30))
+    announcer.wait_up()
+    prefixes = [f"10.{65 + n // 256}.{n % 256}.0/24" for n in range(3000)]
+    wanted: set[str] = set()
+    for step in range(16):
+        some = rng.sample(prefixes, rng.choice((1, 40, 1500)))
+        if rng.random() < 0.6:
+            announcer.say(*(f"+ {each} community=65001:{step}" for each in some))
+            wanted |= set(some)
+        else:
+            announcer.say(*(f"- {each}" for each in some))
+            wanted -= set(some)
+        match step % 5:
+            case 1:
+                bird.ask("reload in n_other")
+            case 2:
+                bird.process.send_signal(signal.SIGSTOP)
+            case 3:
+                bird.process.send_signal(signal.SIGCONT)
+                bird.ask("restart n_other")
+            case _:
+                pass
+
+    def routes() -> set[str]:
+        return set(re.findall(r"10\.\d+\.\d+\.0/24", bird.ask("show route protocol n_other")))
+
+    bird.process.send_signal(signal.SIGCONT)
+    eventually(lambda: routes() == wanted)
+    assert "malformed" not in bird.log.read_text().lower()
