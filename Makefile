@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH):/usr/sbin:/sbin
 
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint bench generate clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -25,6 +25,10 @@ lint: setup  ## ruff, mypy --strict, import contracts
 
 bench: setup  ## measurements, printed side by side with the peers that are installed
 	@for b in bench/*.py; do case $$b in */__init__.py) ;; *) $(PY) $$b $(ARGS) || exit 1;; esac; done
+
+generate: setup  ## what is made from other files: the Helm chart's, the configuration reference
+	@$(PY) hack/chart_files.py
+	@$(PY) hack/reference.py
 
 clean:  ## remove what setup, tests and the demo left in the tree
 	rm -rf .venv build dist *.egg-info demo-report .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
