@@ -387,16 +387,21 @@ class FrrRouters:
 
         Of the sessions nothing is known then."""
         told: tuple[Base, Routes] | None = None
+        again_at = float("inf")
         self._held = Held()
         while not self._paths.socket(BGPD).exists():
             if self._applied and (told is None or told[0] is not self._base or told[1] is not self._routes):
                 with trio.move_on_at(trio.current_time() + self._debounce if told is not None else 0):
                     await trio.sleep_forever()  # the newest wins
                 told = (self._base, self._routes)
-                self._trouble = await self._put() or (
+                failure = await self._put()
+                again_at = trio.current_time() + RETRY if failure else float("inf")
+                self._trouble = failure or (
                     f"{self._paths.socket(BGPD)} is not there: FRR was told by {self._paths.config_file}, "
                     "its sessions cannot be seen"
                 )
+            if trio.current_time() >= again_at:
+                told = None
             if self._reload.has_reloader and (complaint := self._reload.status()):
                 self._trouble = complaint
             self._look()
@@ -404,9 +409,10 @@ class FrrRouters:
 
     async def _put(self) -> str:
         """Returns what went wrong."""
-        wanted = want(self._base, self._routes)
-        head = [*greet(), *prepare(self._base, set(), {})]
-        tail = clear(self._base, self._held.profiles)
+        base = self._base  # another one may be wanted before this one is told
+        wanted = want(base, self._routes)
+        head = [*greet(), *prepare(base, set(), {})]
+        tail = clear(base, self._held.profiles)
         try:
             await self._reload.put(
                 whole([*head, *changes(Held(), wanted)]), whole([*head, *changes(self._held, wanted), *tail])
@@ -415,5 +421,5 @@ class FrrRouters:
             log.warning("frr_not_told", why=problem)
             return str(problem)
         self._held = settled(self._held, wanted)
-        self._held.profiles = set(self._base.profiles)
+        self._held.profiles = set(base.profiles)
         return ""

@@ -1,13 +1,14 @@
 """What is wanted minus what FRR has, as the commands that make up the difference.  Pure.
 
 Prefixes are `network` lines, and each one's route-map puts it in a *class*: all prefixes that are told to the
-same peers with the same attributes.  The class is a tag, which never leaves bgpd; a peer's outgoing route-map
-has one entry for each class the peer is told of, with what is said of it there.  So a prefix is one command
-whatever its attributes and however many the peers, and no prefix-list is needed, of which FRR 8.4 takes a
-thousand lines in 14 s.
+same peers with the same attributes.  The class gives it a tag, which never leaves bgpd, and each peer's
+outgoing route-map has one entry for each tag the peer is told of.  What is said of a prefix is set by the
+class where all peers are told the same, else by the entries.  So a prefix is one command whatever its
+attributes and however many the peers, and no prefix-list is needed, of which FRR 8.4 takes a thousand lines
+in 14 s.
 
-The tag is a digest of what the class means.  Equal tags mean equal classes, also between what we want now and
-what a planner before us left in FRR.
+Tags and the names of classes are digests of what they mean.  Equal ones mean the same, also between what we
+want now and what a planner before us left in FRR.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ BGPD: Final = "bgpd"
 BFDD: Final = "bfdd"
 ZEBRA: Final = "zebra"
 
+WELL_KNOWN: Final = 0xFFFF0000
+"""The first of the communities with a meaning of their own (RFC 1997)."""
 LAST_ENTRY: Final = 65535
 """Of a route-map: "nothing else"."""
 FAMILY_PATHS: Final = {4: "address-family ipv4 unicast", 6: "address-family ipv6 unicast"}
@@ -49,33 +52,52 @@ class Block:
 class Wanted:
     base: Base
     networks: Mapping[str, Mapping[str, int]]
-    """By VRF: prefix to the tag of its class."""
+    """By VRF: prefix to the number of its class."""
+    classes: Mapping[int, tuple[str, ...]]
+    """Number to what is set there, the tag first."""
     entries: Mapping[str, Mapping[int, tuple[str, ...]]]
     """By outgoing route-map: tag to what is set there."""
-
-    @property
-    def tags(self) -> set[int]:
-        return {tag for networks in self.networks.values() for tag in networks.values()}
 
 
 def want(base: Base, routes: Mapping[str, Mapping[Prefix, Path]]) -> Wanted:
     """Put the prefixes of every peer in classes."""
     networks: dict[str, dict[str, int]] = {}
+    classes: dict[int, tuple[str, ...]] = {}
     entries: dict[str, dict[int, tuple[str, ...]]] = {}
     for vrf, router in base.routers.items():
         meanings, told = _meanings(router.neighbors, routes)
-        tags: dict[tuple[int, ...], int] = {}
+        known: dict[tuple[int, ...], int] = {}
         found = networks[vrf] = {}
         entries |= {neighbor.out_map: {} for neighbor in router.neighbors}
         for key, numbers in told.items():
-            tag = tags.get(numbers)
-            if tag is None:
-                meant = [meanings[number] for number in numbers]
-                tag = tags[numbers] = _tag(vrf, meant)
-                for neighbor, path in meant:
-                    entries[neighbor.out_map][tag] = entry_lines(tag, path)
-            found[_text(*key)] = tag
-    return Wanted(base, networks, entries)
+            number = known.get(numbers)
+            if number is None:
+                meant = [meanings[each] for each in numbers]
+                number, lines = _class(vrf, meant, entries)
+                known[numbers], classes[number] = number, lines
+            found[_text(*key)] = number
+    return Wanted(base, networks, classes, entries)
+
+
+def _class(
+    vrf: str, meant: Sequence[_Meaning], entries: Mapping[str, dict[int, tuple[str, ...]]]
+) -> tuple[int, tuple[str, ...]]:
+    """Its number and its lines; what it needs towards its peers is added to `entries`."""
+    shared = meant[0][1]
+    if _for_all(shared) and all(path == shared for _, path in meant):
+        meant, set_here = [(neighbor, Path()) for neighbor, _ in meant], set_lines(shared)
+    else:
+        set_here = ()
+    tag = _digest(repr((vrf, [(neighbor.out_map, set_lines(path)) for neighbor, path in meant])))
+    for neighbor, path in meant:
+        entries[neighbor.out_map][tag] = (f"match tag {tag}", *set_lines(path))
+    lines = (f"set tag {tag}", *set_here)
+    return _digest(repr(lines)), lines
+
+
+def _for_all(path: Path) -> bool:
+    """Whether FRR may see the attributes on its own route: well-known communities it would obey itself."""
+    return path.next_hop is None and all(value < WELL_KNOWN for value in path.communities)
 
 
 _Meaning = tuple[Neighbor, Path]
@@ -117,15 +139,14 @@ def _text(six: bool, nlri: bytes) -> str:
     return str(Prefix(Family.IPV6 if six else Family.IPV4, nlri))
 
 
-def _tag(vrf: str, meant: Sequence[_Meaning]) -> int:
-    """1..4294967295.  Of two classes out of a hundred to be taken for one the chance is one in a million."""
-    said = repr((vrf, [(neighbor.out_map, entry_lines(0, path)) for neighbor, path in meant]))
+def _digest(said: str) -> int:
+    """1..4294967295.  Of two out of a hundred to be taken for one the chance is one in a million."""
     return int.from_bytes(hashlib.sha256(said.encode()).digest()[:4], "big") or 1
 
 
-def entry_lines(tag: int, path: Path) -> tuple[str, ...]:
-    """One entry of an outgoing route-map."""
-    lines = [f"match tag {tag}"]
+def set_lines(path: Path) -> tuple[str, ...]:
+    """The attributes, as a route-map sets them."""
+    lines = []
     if path.communities:
         values = " ".join(f"{value >> 16}:{value & 0xFFFF}" for value in path.communities)
         lines.append(f"set community {values} additive")
@@ -269,8 +290,8 @@ def _version(prefix: str) -> int:
 
 def _new_classes(held: Held, wanted: Wanted) -> list[Block]:
     blocks = [
-        Block(BGPD, (f"route-map crier-class-{tag} permit 10",), (f"set tag {tag}",))
-        for tag in sorted(wanted.tags - held.classes)
+        Block(BGPD, (f"route-map crier-class-{number} permit 10",), wanted.classes[number])
+        for number in sorted(wanted.classes.keys() - held.classes)
     ]
     for out_map, entries in wanted.entries.items():
         has = held.outs.get(out_map, {})
@@ -307,7 +328,8 @@ def _old_classes(held: Held, wanted: Wanted) -> list[Block]:
             continue
         kept = entry_numbers(has, entries)
         lines += [f"no route-map {out_map} permit {number}" for number in has if number not in kept]
-    lines += [f"no route-map crier-class-{tag}" for tag in sorted(held.classes - wanted.tags)]
+    gone = sorted(held.classes - wanted.classes.keys())
+    lines += [f"no route-map crier-class-{number}" for number in gone]
     if not wanted.base.routers and f"route-map {IN_MAP} deny 10" in held.lines:
         lines.append(f"no route-map {IN_MAP}")
     return [Block(BGPD, (), tuple(lines))] if lines else []
@@ -333,7 +355,7 @@ def settled(held: Held, wanted: Wanted) -> Held:
     lines = held.lines | ({*GLOBALS, f"route-map {IN_MAP} deny 10"} if base.routers else set())
     if not base.routers:
         lines.discard(f"route-map {IN_MAP} deny 10")
-    return Held(lines, routers, wanted.tags, outs, held.profiles)
+    return Held(lines, routers, set(wanted.classes), outs, held.profiles)
 
 
 def _foreign(has: HeldRouter | None, router: Router) -> dict[str, str]:

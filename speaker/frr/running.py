@@ -14,6 +14,7 @@ _OUT: Final = re.compile(r"route-map (crier-out-\S+) permit (\d{1,5})")
 _ANY_OUT: Final = re.compile(r"route-map (crier-out-\S+) ")
 _CLASS: Final = re.compile(r"route-map crier-class-(\d{1,10}) permit")
 _TAG: Final = re.compile(r"match tag (\d{1,10})")
+_SET_TAG: Final = re.compile(r"set tag \d{1,10}")
 _PROFILE: Final = re.compile(r"profile (crier-bfd-\S+)")
 
 
@@ -24,7 +25,7 @@ class HeldRouter:
     neighbors: dict[str, str] = field(default_factory=dict)
     """Description of every neighbour, ours or not, by FRR's name for it."""
     networks: dict[str, int] = field(default_factory=dict)
-    """Prefix to the tag of its class; ours alone."""
+    """Prefix to the number of its class; ours alone."""
 
 
 @dataclass(slots=True)
@@ -47,11 +48,11 @@ def parse_bgpd(text: str) -> Held:
     held = Held()
     router: HeldRouter | None = None
     out: tuple[str, int] | None = None
-    tag = 0
+    number = 0
     for raw in text.splitlines():
         line = raw.strip()
         if raw == line:  # not indented: a section begins, or ends
-            router, out, tag = None, None, 0
+            router, out, number = None, None, 0
             if found := _ROUTER.fullmatch(line):
                 router = held.routers.setdefault(found[2] or "", HeldRouter(int(found[1])))
             elif found := _OUT.fullmatch(line):
@@ -61,15 +62,15 @@ def parse_bgpd(text: str) -> Held:
             elif found := _ANY_OUT.match(line):
                 held.outs.setdefault(found[1], {})
             elif found := _CLASS.match(line):
-                tag = int(found[1])
+                number = int(found[1])
             else:
                 held.lines.add(line)
         elif router is not None:
             _router_line(router, line)
         elif out is not None and (found := _TAG.fullmatch(line)):
             held.outs[out[0]][out[1]] = int(found[1])
-        elif tag and line == f"set tag {tag}":
-            held.classes.add(tag)
+        elif number and _SET_TAG.fullmatch(line):
+            held.classes.add(number)
     return held
 
 

@@ -111,14 +111,16 @@ class FakeBgpd:
                 for prefix, origin in router.networks.items():
                     family = "ipv6" if ":" in prefix else "ipv4"
                     if f"activate {family}" in said:
-                        answer = self._through(said[family], self._tag(origin))
+                        tag, here = self._origin(origin)
+                        answer = self._through(said[family], tag)
                         if answer is not None:
-                            routes[prefix] = answer
+                            routes[prefix] = tuple(sorted([*here, *answer]))
         return found
 
-    def _tag(self, origin: str) -> str:
+    def _origin(self, origin: str) -> tuple[str, list[str]]:
         (_, lines) = self.maps[origin][10]
-        return next(line.split()[2] for line in lines if line.startswith("set tag"))
+        tag = next(line.split()[2] for line in lines if line.startswith("set tag"))
+        return tag, [line for line in lines if not line.startswith("set tag")]
 
     def _through(self, name: str, tag: str) -> tuple[str, ...] | None:
         for _, (action, lines) in sorted(self.maps[name].items()):
@@ -126,5 +128,5 @@ class FakeBgpd:
             if all(tag == each for each in wanted):
                 if action == "deny":
                     return None
-                return tuple(sorted(line for line in lines if line.startswith("set")))
+                return tuple(line for line in lines if line.startswith("set"))
         return None

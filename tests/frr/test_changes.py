@@ -15,7 +15,7 @@ from bgp_lite.prefix import Prefix, parse_prefix
 from crier.kube.model.bfdprofile import BfdProfile
 from crier.kube.model.bgppeer import BgpPeer
 from crier.kube.model.node import Node
-from speaker.frr.changes import BGPD, Block, changes, entry_lines, entry_numbers, settled, want, whole
+from speaker.frr.changes import BGPD, Block, changes, entry_numbers, set_lines, settled, want, whole
 from speaker.frr.render import Neighbor, profile_lines, render, shown
 from speaker.frr.running import Held, parse_bfdd, parse_bgpd
 from tests.frr.fake import FakeBgpd, Told
@@ -169,17 +169,31 @@ def test_names_too_long_for_frr_stay_different() -> None:
 
 def test_attributes() -> None:
     path = Path(communities=(0xFFFF0000, 65001 << 16 | 7), large_communities=((1, 2, 3),), local_pref=250)
-    assert entry_lines(9, path) == (
-        "match tag 9",
+    assert set_lines(path) == (
         "set community 65535:0 65001:7 additive",
         "set large-community 1:2:3 additive",
         "set local-preference 250",
     )
-    assert entry_lines(9, Path(next_hop=bytes((10, 9, 0, 7)))) == ("match tag 9", "set ip next-hop 10.9.0.7")
-    assert entry_lines(9, Path(next_hop=ip_address("fd09::7").packed)) == (
-        "match tag 9",
-        "set ipv6 next-hop global fd09::7",
-    )
+    assert set_lines(Path(next_hop=bytes((10, 9, 0, 7)))) == ("set ip next-hop 10.9.0.7",)
+    assert set_lines(Path(next_hop=ip_address("fd09::7").packed)) == ("set ipv6 next-hop global fd09::7",)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "classes", "entries"),
+    [
+        (Path(local_pref=200), Path(local_pref=200), 1, 0),
+        (Path(local_pref=200), Path(), 0, 1),
+        (Path(communities=(0xFFFFFF02,)), Path(communities=(0xFFFFFF02,)), 0, 2),
+        (Path(), Path(), 0, 0),
+    ],
+)
+def test_where_attributes_are_set(one: Path, other: Path, classes: int, entries: int) -> None:
+    """With the prefix when all peers are told the same, unless FRR would obey it itself."""
+    prefix = parse_prefix("203.0.113.9")
+    base = render([peer("a"), peer("b", "10.9.0.3")], NODE)
+    wanted = want(base, {"a": {prefix: one}, "b": {prefix: other}})
+    assert sum(len(lines) - 1 for lines in wanted.classes.values()) == classes
+    assert sum(len(lines) - 1 for each in wanted.entries.values() for lines in each.values()) == entries
 
 
 def test_entries_keep_their_numbers_and_take_free_ones() -> None:
@@ -193,12 +207,12 @@ def test_one_more_prefix_is_one_command() -> None:
     held = settled(Held(), before)
     more = few | {parse_prefix("198.51.100.1"): Path()}
     told = changes(held, want(base, {"a": more, "b": more}))
-    (tag,) = before.tags
+    (number,) = before.classes
     assert told == [
         Block(
             BGPD,
             ("router bgp 65001", "address-family ipv4 unicast"),
-            (f"network 198.51.100.1/32 route-map crier-class-{tag}",),
+            (f"network 198.51.100.1/32 route-map crier-class-{number}",),
         )
     ]
     assert changes(held, before) == []
@@ -232,18 +246,18 @@ exit
 def test_a_whole_file() -> None:
     wanted = want(render([peer()], NODE), {"tor": {parse_prefix("203.0.113.9"): Path()}})
     text = whole(changes(Held(), wanted))
-    (tag,) = wanted.tags
+    (number,) = wanted.classes
     assert (
         f"""router bgp 65001
  address-family ipv4 unicast
-  network 203.0.113.9/32 route-map crier-class-{tag}
+  network 203.0.113.9/32 route-map crier-class-{number}
  exit-address-family
 exit
 """
         in text
     )
     held = parse_bgpd(text)
-    assert held.routers[""].networks == {"203.0.113.9/32": tag}
+    assert held.routers[""].networks == {"203.0.113.9/32": number}
     assert changes(held, wanted) == []
 
 
@@ -256,7 +270,13 @@ PEERS = [
     peer("d", vrf="red", my_asn=65002),
 ]
 PREFIXES = [parse_prefix(text) for text in ("203.0.113.1", "203.0.113.2", "198.51.100.0/24", "2001:db8::1")]
-PATHS = [Path(), Path(local_pref=200), Path(communities=(7,)), Path(communities=(7,), local_pref=200)]
+PATHS = [
+    Path(),
+    Path(local_pref=200),
+    Path(communities=(0xFFFFFF01,)),
+    Path(communities=(7,)),
+    Path(communities=(7,), local_pref=200),
+]
 
 tables = st.dictionaries(st.sampled_from(PREFIXES), st.sampled_from(PATHS))
 steps = st.tuples(
@@ -270,7 +290,7 @@ steps = st.tuples(
 def meant(peers: list[BgpPeer], routes: dict[str, dict[Prefix, Path]]) -> Told:
     return {
         (each.vrf, str(each.address)): {
-            str(prefix): tuple(sorted(entry_lines(0, path)[1:]))
+            str(prefix): tuple(sorted(set_lines(path)))
             for prefix, path in routes[each.name].items()
             if (4 if prefix.family == 1 else 6) in each.versions
         }
