@@ -83,7 +83,7 @@ def fill(api: Rest, count: int) -> None:
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": {"name": name},
-            "spec": {"type": "LoadBalancer", "ports": [{"port": 80}]},
+            "spec": {"type": "LoadBalancer", "ports": [{"port": 80}], "allocateLoadBalancerNodePorts": False},
         }
         services = "/api/v1/namespaces/default/services"
         made = api.create(services, service)

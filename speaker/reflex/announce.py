@@ -8,6 +8,10 @@ asked before an address is answered for the first time in `probing`.
 without announcing, until somebody else's announcement was heard on the wire or `HANDOVER_TIMEOUT` has
 passed.  Who loses one to nobody stops at once.
 
+*Better candidates.* A speaker that comes first and was thought dead is heard on the wire before gossip has
+brought it back, which may take it seconds: who hears it announce hands over at once, and waits `DEFER` for
+gossip to agree.
+
 *In slices.* News may concern ten thousand addresses.  Each call decides at most `SLICE` of them; the others
 wait for `tick`, which is due as long as any does, so that whoever drives this can serve others in between.
 """
@@ -36,6 +40,10 @@ JOIN_TIMEOUT: Final = 3.0
 
 YIELD_QUIET: Final = 60.0
 """Seconds without the stranger until an address that was left to it is answered again."""
+
+DEFER: Final = 3.0
+"""Seconds after a better candidate was heard until it is believed to be away after all; its announcements
+repeat more often than that."""
 
 SLICE: Final = 32
 """Addresses decided in one go: with what follows from it (frames, tables) about a millisecond."""
@@ -79,6 +87,7 @@ class Announcer:
         self._undecided: Queue[_News] = Queue()
         self._changes: Queue[tuple[Vip, ...]] = Queue()
         self._handovers = Agenda()
+        self._deferred = Agenda()
         self._left = Agenda()
         """When those left to a stranger are looked at again."""
 
@@ -153,7 +162,12 @@ class Announcer:
             if not rival.stranger:
                 self._silence(vip, "handed_over", f"heard the successor {vip.owner}", effects)
         elif vip.state is State.OURS:
-            self._conflicts.note(vip, rival, now)
+            if self._should_defer(vip, rival, now):
+                self._defer(vip, rival, now, effects)
+            else:
+                self._conflicts.note(vip, rival, now)
+        elif vip.deferred_to and vip.deferred_to == rival.speaker:
+            self._deferred.set(address, now + DEFER)
         return effects
 
     def leave(self, now: float) -> list[Effect]:
@@ -171,6 +185,10 @@ class Announcer:
             vip = self._vips[address]
             why = f"did not hear {vip.owner} within {HANDOVER_TIMEOUT:g} s"
             self._silence(vip, "handed_over", why, effects)
+        for address in self._deferred.due(now, SLICE):
+            vip = self._vips[address]
+            vip.deferred_to = ""
+            self._decide(vip, now, "the better candidate is quiet, and gossip says that it is away", effects)
         for address in self._left.due(now, SLICE):
             vip = self._vips[address]
             vip.left_to_stranger = False
@@ -179,7 +197,7 @@ class Announcer:
         for address in self._probing.due.due(now, SLICE):
             vip = self._vips[address]
             if not self._probing.ask(vip, now, effects):
-                self._answer(vip, "nobody else has it", effects)
+                self._answer(vip, now, "nobody else has it", effects)
         for address in self._conflicts.due.due(now, SLICE):
             vip = self._vips[address]
             if self._conflicts.settle(vip, now, effects):
@@ -190,7 +208,7 @@ class Announcer:
         """When `tick` has something to do; infinity if never, in the past when it already has."""
         if self.busy:
             return NEVER
-        agendas = (self._handovers, self._left, self._probing.due, self._conflicts.due)
+        agendas = (self._handovers, self._deferred, self._left, self._probing.due, self._conflicts.due)
         first = min(agenda.next() for agenda in agendas)
         return first if self._joined else min(first, self._may_answer_at)
 
@@ -309,9 +327,12 @@ class Announcer:
         vip.owners = tuple(self._electorate.owner(entry) for entry in vip.entries)
         ours = [entry for entry, owner in zip(vip.entries, vip.owners, strict=True) if owner == self.me]
         alone_and_leaving = self._electorate.leaving and not self._electorate.membership
-        if ours and self._joined and not vip.left_to_stranger and not alone_and_leaving:
+        waits = vip.left_to_stranger or vip.deferred_to
+        if ours and self._joined and not waits and not alone_and_leaving:
             self._gain(vip, ours, now, why, effects)
         else:
+            if not ours:
+                self._end_deferral(vip)
             self._lose(vip, now, why, effects)
 
     def _gain(self, vip: Address, ours: list[Vip], now: float, why: str, effects: list[Effect]) -> None:
@@ -324,9 +345,10 @@ class Announcer:
             vip.state = State.ASKING
             self._probing.begin(vip, now, effects)
         elif vip.state is not State.ASKING:
-            self._answer(vip, why, effects)
+            self._answer(vip, now, why, effects)
 
-    def _answer(self, vip: Address, why: str, effects: list[Effect]) -> None:
+    def _answer(self, vip: Address, now: float, why: str, effects: list[Effect]) -> None:
+        vip.gained_at = now
         again = vip.state is State.YIELDING
         self._answering += not again
         self._handovers.drop(vip.text)
@@ -359,7 +381,7 @@ class Announcer:
     def _found_in_use(self, vip: Address, rival: Rival, now: float, effects: list[Effect]) -> None:
         """Asked for, and somebody has it: another speaker, whose orders came sooner, or a stranger."""
         if not rival.stranger:
-            self._answer(vip, "another speaker has it", effects)
+            self._answer(vip, now, "another speaker has it", effects)
             if rival.speaker is None:
                 self._conflicts.note(vip, rival, now)
             return
@@ -369,7 +391,33 @@ class Announcer:
         if self._conflicts.policy is ConflictPolicy.YIELD:
             self._leave_to_stranger(vip, now, effects)
         else:
-            self._answer(vip, "against another host", effects)
+            self._answer(vip, now, "against another host", effects)
+
+    def _should_defer(self, vip: Address, rival: Rival, now: float) -> bool:
+        """Whether another speaker comes before us wherever the address is ours.
+
+        Not when it has only just become ours: that may be the last word of one that left.
+        """
+        name, me = rival.speaker, self.me
+        if not name or now - vip.gained_at < HANDOVER_TIMEOUT or not self._electorate.membership:
+            return False
+        return all(
+            name in entry.candidates
+            and entry.candidates.index(name) < entry.candidates.index(me)
+            and self._electorate.is_able(name, entry)
+            for entry, owner in zip(vip.entries, vip.owners, strict=True)
+            if owner == me
+        )
+
+    def _defer(self, vip: Address, rival: Rival, now: float, effects: list[Effect]) -> None:
+        assert rival.speaker
+        vip.deferred_to = rival.speaker
+        self._deferred.set(vip.text, now + DEFER)
+        self._silence(vip, "handed_over", f"heard {rival.speaker}, which comes first", effects)
+
+    def _end_deferral(self, vip: Address) -> None:
+        vip.deferred_to = ""
+        self._deferred.drop(vip.text)
 
     def _leave_to_stranger(self, vip: Address, now: float, effects: list[Effect]) -> None:
         vip.left_to_stranger = True
@@ -398,5 +446,6 @@ class Announcer:
             self._forget(vip, effects)
         self.decided += 1
         self._left.drop(vip.text)
+        self._deferred.drop(vip.text)
         self._undecided.pop(vip.text)
         del self._vips[vip.text]

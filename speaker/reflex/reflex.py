@@ -193,8 +193,8 @@ class Reflex:
         reachable = {node.name for node in nodes if node.reachable}
         unable = {node.name: frozenset(_card(node.meta).unable) for node in nodes}
         self._peers.update(
-            # also who is gone: one that comes back, maybe as another kind of speaker, announces before we hear
-            # that it lives, and the last frames of one that left may come after that news
+            # also who is gone: one that comes back, maybe as another kind of speaker, announces before we
+            # hear that it lives, and the last frames of one that left may come after that news
             Peer(node.name, node.address, _card(node.meta).macs, gone=node.state is NodeState.LEFT)
             for node in nodes
             if node.name != self._node

@@ -64,6 +64,9 @@ class Address:
     """Hardware address of the last stranger that used it."""
     claimed_at: float = NEVER
     left_to_stranger: bool = False
+    gained_at: float = NEVER
+    deferred_to: str = ""
+    """A speaker that comes before us and announces it, though gossip says that it is away."""
 
     @property
     def owner(self) -> str | None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from speaker.orders import Orders, Vip
-from speaker.reflex.announce import HANDOVER_TIMEOUT, JOIN_TIMEOUT, YIELD_QUIET, Announcer
+from speaker.reflex.announce import DEFER, HANDOVER_TIMEOUT, JOIN_TIMEOUT, YIELD_QUIET, Announcer
 from speaker.reflex.effects import Announce, Answer, Effect, Happened, Silence, Yield
 from speaker.reflex.strangers import (
     CONFLICT_INTERVAL_MAX,
@@ -188,6 +188,61 @@ def test_a_rival_that_comes_back_must_hear_us() -> None:
     assert announcer.members({"b", "bystander"}, 6.0) == []
 
 
+# --------------------------------------------------------------------------------------- better candidates
+
+BETTER = Rival("02:00:00:00:00:0a", "a")
+
+
+def deferring() -> Announcer:
+    """`b`, which held `a` for dead since second 0 and hears it announce at second 10."""
+    announcer = member("b", "a", "b", "c", others={"c"})
+    assert acts(announcer.heard(VIP, 10.0, BETTER)) == [Silence(VIP)], "it announced: nothing is broken"
+    return announcer
+
+
+def test_a_better_candidate_that_is_heard_has_it_though_gossip_does_not_know() -> None:
+    announcer = deferring()
+    assert announcer.members({"a", "c"}, 10.5) == []
+    assert announcer.next_deadline() == float("inf"), "gossip agrees"
+    assert acts(announcer.members({"c"}, 20.0)) == [Answer(VIP, None)], "and when it dies there is no delay"
+
+
+def test_a_better_candidate_that_falls_silent_is_not_waited_for_for_ever() -> None:
+    announcer = deferring()
+    assert announcer.heard(VIP, 12.0, BETTER) == []
+    assert announcer.next_deadline() == 12.0 + DEFER
+    assert acts(announcer.members(set(), 12.5)) == [], "others come and go meanwhile"
+    assert acts(announcer.tick(12.0 + DEFER)) == [Answer(VIP, None)]
+    assert announcer.next_deadline() == float("inf")
+
+
+@pytest.mark.parametrize("rival", [Rival(MAC, "c"), Rival(MAC, "z"), Rival(MAC, None), Rival(MAC, "")])
+def test_nobody_else_is_deferred_to(rival: Rival) -> None:
+    announcer = member("b", "a", "b", "c", others={"c"})
+    assert announcer.heard(VIP, 10.0, rival) == []
+    assert state(announcer) is State.OURS
+
+
+def test_the_last_word_of_one_that_left_does_not_take_it_back() -> None:
+    announcer = member("b", "a", "b", others={"a"})
+    assert acts(announcer.members(set(), 10.0)) == [Answer(VIP, None)]
+    assert announcer.heard(VIP, 10.01, BETTER) == []
+    assert state(announcer) is State.OURS
+
+
+def test_one_whose_interfaces_fail_is_not_deferred_to() -> None:
+    announcer = member("b", "a", "b", others={"a"})
+    announcer.members({"a"}, 1.0, {"a": {0}})
+    assert announcer.heard(VIP, 10.0, BETTER) == []
+    assert state(announcer) is State.OURS
+
+
+def test_what_is_deferred_may_leave_the_orders() -> None:
+    announcer = deferring()
+    assert announcer.orders(Orders(2, ()), 10.5) == []
+    assert announcer.next_deadline() == float("inf")
+
+
 # ---------------------------------------------------------------------------------------------- properties
 
 NAMES = st.sampled_from("abcde")
@@ -271,6 +326,8 @@ class Wire:
         self.last_heard: dict[str, str] = {}
         """Whom each believes to have the VIP: a switch or a neighbour beside it."""
         self.names = names
+        self.last = ""
+        """Who announced last."""
         for name in names:
             self.join(name)
 
@@ -330,7 +387,7 @@ class Wire:
         speaker.alive = True
         speaker.answering = speaker.announcer.answering
         for _ in range(speaker.missed):
-            self.perform(name, speaker.announcer.heard(VIP, self.now))
+            self.perform(name, speaker.announcer.heard(VIP, self.now, Rival(self.last, self.last)))
         speaker.missed = 0
         self.spread()
 
@@ -358,10 +415,11 @@ class Wire:
                 if speaker.rounds and speaker.rounds[0] <= self.now:
                     speaker.rounds.pop(0)
                     for other in self.side(name):
-                        self.last_heard[other] = name
+                        self.last_heard[other] = self.last = name
                         self.speakers[other].missed += not self.speakers[other].alive
                         if other != name and self.speakers[other].alive:
-                            self.perform(other, self.speakers[other].announcer.heard(VIP, self.now))
+                            hearer = self.speakers[other].announcer
+                            self.perform(other, hearer.heard(VIP, self.now, Rival(name, name)))
 
     def answering(self, group: Iterable[str]) -> list[str]:
         return [name for name in sorted(group) if self.speakers[name].answering]
