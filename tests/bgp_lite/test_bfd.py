@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bgp_lite.bfd.core import Changed, Effect, Profile, Send, Session
@@ -150,6 +150,7 @@ class Path:
         return [end.state for end in self.ends]
 
 
+@settings(max_examples=30)
 @given(st.integers(0, 2**32), st.sampled_from((FAST, Profile(), replace(FAST, detect_multiplier=5))))
 def test_two_ends_come_up_and_stay_up(seed: int, profile: Profile) -> None:
     path = Path(profile, FAST, seed=seed)
@@ -157,7 +158,7 @@ def test_two_ends_come_up_and_stay_up(seed: int, profile: Profile) -> None:
     assert path.states == [State.UP, State.UP]
     assert len(path.changes) <= 5, path.changes
     settled = len(path.changes)
-    path.run(60)
+    path.run(20)
     assert len(path.changes) == settled
 
 
