@@ -16,10 +16,10 @@ import trio
 from speaker.orders import MemberView
 from speaker.settings import Settings
 
-PATIENCE: Final = 1.0
+PATIENCE: Final = 1.2
 """Seconds for one attempt."""
-ATTEMPTS: Final = 2
-"""Of a datagram; one may be lost."""
+ATTEMPTS: Final = 3
+"""Of a datagram; two may be lost.  All of them together have to fit into one HTTP request."""
 MAX_SECRET: Final = 65536
 MAX_DATAGRAM: Final = 65536
 
@@ -69,7 +69,7 @@ async def hail_udp(member: MemberView, settings: Settings) -> str:
                             return ""
             except OSError as problem:
                 return _reason(problem)
-    return f"no answer within {ATTEMPTS * PATIENCE:g} s"
+    return f"no answer within {ATTEMPTS * PATIENCE:.1f} s"
 
 
 def _secret(settings: Settings) -> bytes:

@@ -76,14 +76,16 @@ async def _until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def open_lab(*, services: str, gossip_port: int | None = None, nodes: int = 3) -> AsyncIterator[Lab]:
-    """So many nodes, steady."""
+async def open_lab(
+    *, services: str, gossip_port: int | None = None, nodes: int = 3, patience: float = 100.0
+) -> AsyncIterator[Lab]:
+    """So many nodes, steady; all that is done with them takes at most `patience` seconds."""
     run = runs.create()
     cluster = Cluster(run, Settings(nodes, parse_services(services), gossip_port))
     said: list[str] = []
     try:
         async with trio.open_nursery() as nursery:
-            with trio.fail_after(100):
+            with trio.fail_after(patience):
                 await cluster.start(said.append)
                 addresses = await cluster.addresses()
                 vips = tuple(Vip(s, a) for s in cluster.settings.services for a in addresses[s.name])
