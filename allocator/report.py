@@ -122,7 +122,8 @@ class Reporter:
 
     def _tell(self, findings: tuple[Finding, ...]) -> None:
         """Each once, until it was mended and comes again."""
-        news = [finding for finding in findings if finding not in self._told]
+        told = set(self._told)
+        news = [finding for finding in findings if finding not in told]
         self._told = findings
         for finding in news:
             kind = finding.resource.kind
