@@ -156,7 +156,7 @@ async def create(api: Api, names: list[str]) -> None:
 
 
 async def creation_alone(count: int) -> float:
-    api = Api.connect()
+    api = Api.connect(timeout=PATIENCE)  # a busy machine is no failure
     await furnish(api)
     began = time.monotonic()
     await create(api, [f"s{number:05}" for number in range(count)])
@@ -248,7 +248,7 @@ async def status_writes(api: Api) -> int | None:
 
 async def against_an_api(who: Contender, count: int, more: int, heir: Contender | None) -> None:
     """`heir`: who is started in its place at the end, on the services that are there."""
-    api = Api.connect()
+    api = Api.connect(timeout=PATIENCE)  # a busy machine is no failure
     await furnish(api)
     observer = Observer()
     async with trio.open_nursery() as nursery:
