@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import islice
 from typing import Final
@@ -50,6 +51,8 @@ VOTE_LIFETIME: Final = 2.5
 """Seconds an accusation counts; its author repeats it while it stands."""
 MAX_VOTES: Final = 64
 """Accusers kept for one member."""
+MAX_RANKS: Final = 16384
+"""Ranks remembered: who watches whom is asked anew whenever somebody comes or goes.  Some 3 MiB at most."""
 MAX_UNANSWERED: Final = 64
 """Pings remembered for one target."""
 
@@ -446,6 +449,7 @@ class Watch:
         return len(list(islice(better, self._config.watchers))) < self._config.watchers
 
 
+@lru_cache(maxsize=MAX_RANKS)
 def rank(watched: str, watcher: str) -> bytes:
     """Rendezvous weight: every member computes the same order without a message, and a member that comes or
     goes moves only its own watches."""
