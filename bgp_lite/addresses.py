@@ -20,7 +20,7 @@ Ip: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 _RTM_NEWADDR, _RTM_GETADDR, _NLMSG_ERROR, _NLMSG_DONE = 20, 22, 2, 3
 _REQUEST_DUMP: Final = 0x301
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
-_TEMPORARY, _DAD_FAILED, _DEPRECATED, _TENTATIVE = 0x01, 0x08, 0x20, 0x40
+_TEMPORARY, _DAD_FAILED, _DEPRECATED, _TENTATIVE, _PERMANENT = 0x01, 0x08, 0x20, 0x40, 0x80
 _UNUSABLE: Final = _TEMPORARY | _DAD_FAILED | _DEPRECATED | _TENTATIVE
 """As a next hop: routes outlive privacy addresses (RFC 8981), and nobody answers for unchecked ones.  Of IPv4
 the first flag says "secondary", which is as good as any when there is no other."""
@@ -40,6 +40,8 @@ class Address:
     """Valid beyond the link and the host."""
     preferred: bool
     """Neither temporary nor deprecated, and known to be nobody else's."""
+    permanent: bool = True
+    """Somebody gave it; the others live as long as some router advertises their prefix."""
 
 
 def addresses() -> list[Address]:
@@ -71,7 +73,7 @@ def next_hops(local: Ip, known: list[Address]) -> dict[Family, bytes]:
     others = [
         each for each in known if each.index in owners and each.ip.version != version and each.universal
     ]
-    others.sort(key=lambda each: not each.preferred)
+    others.sort(key=lambda each: (not each.preferred, not each.permanent))
     # An IPv6 address that is still being checked, or soon to go, is worse than none: its routes blackhole.
     if others and (others[0].preferred or others[0].ip.version == 4):
         hops[_family(others[0].ip)] = others[0].ip.packed
@@ -109,5 +111,10 @@ def _address(payload: bytes) -> Address | None:
     if octets is None:
         return None
     return Address(
-        index, ipaddress.ip_address(octets), length, scope == _GLOBAL_SCOPE, preferred=not flags & _UNUSABLE
+        index,
+        ipaddress.ip_address(octets),
+        length,
+        universal=scope == _GLOBAL_SCOPE,
+        preferred=not flags & _UNUSABLE,
+        permanent=bool(flags & _PERMANENT),
     )

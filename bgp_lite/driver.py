@@ -119,12 +119,18 @@ class Driver:
         self.perform(self.session.start(trio.current_time()))
 
     async def run(self) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._keep_time)
-            nursery.start_soon(self._keep_connected)
-            if self._neighbour is not None:
-                nursery.start_soon(self._neighbour.run)
-            self.perform(self.session.start(trio.current_time()))
+        """Until cancelled; a connection that is up then is closed without a word, as by a crash."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep_time)
+                nursery.start_soon(self._keep_connected)
+                if self._neighbour is not None:
+                    nursery.start_soon(self._neighbour.run)
+                self.perform(self.session.start(trio.current_time()))
+        finally:
+            for stream in (self._stream, self._adopted):
+                if stream is not None:
+                    stream.socket.close()
 
     def perform(self, effects: Iterable[Effect]) -> None:
         for effect in effects:

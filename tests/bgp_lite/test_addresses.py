@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 
 from bgp_lite.addresses import Address, Ip, addresses, next_hops
 from bgp_lite.messages import Capabilities
@@ -21,6 +22,7 @@ def test_the_kernel_tells_the_loopback() -> None:
     loopback = ipaddress.ip_address("127.0.0.1")
     (found,) = [each for each in addresses() if each.ip == loopback]
     assert (found.index, found.prefix_length, found.universal, found.preferred) == (1, 8, False, True)
+    assert found.permanent
 
 
 def test_the_other_family_is_taken_from_the_same_interface() -> None:
@@ -36,6 +38,9 @@ def test_addresses_that_do_not_last_are_no_next_hop() -> None:
     temporary = of(ipaddress.ip_address("fd09::aaaa"), preferred=False)
     assert next_hops(FOUR, [of(FOUR), temporary, of(SIX)])[Family.IPV6] == SIX.packed
     assert Family.IPV6 not in next_hops(FOUR, [of(FOUR), temporary])
+    advertised = replace(of(ipaddress.ip_address("fd09::bbbb")), permanent=False)
+    assert next_hops(FOUR, [of(FOUR), advertised, of(SIX)])[Family.IPV6] == SIX.packed
+    assert next_hops(FOUR, [of(FOUR), advertised])[Family.IPV6] == advertised.ip.packed, "better than none"
     secondary = of(FOUR, preferred=False)
     assert next_hops(SIX, [of(SIX), secondary])[Family.IPV4] == FOUR.packed, "as good as any of IPv4"
 

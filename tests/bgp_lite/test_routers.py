@@ -128,6 +128,13 @@ class Routers:
         """What the kernel of a router has."""
         return self.lan.routes(getattr(self, name).host, six=six)
 
+    def has(self, name: str, net: str, how: str, *, six: bool = False) -> None:
+        """Wait until a router's kernel reaches a net so; if it never does, say what it has instead."""
+        try:
+            eventually(lambda: how in self.line(name, net, six=six))
+        except AssertionError:
+            pytest.fail(f"{name} does not reach {net} {how}:\n{self.fib(name, six=six)}")
+
     def line(self, name: str, net: str, *, six: bool = False) -> str:
         return next((each for each in self.fib(name, six=six).splitlines() if each.startswith(f"{net} ")), "")
 
@@ -173,8 +180,8 @@ def test_ebgp_with_three_routers(routers: Routers, started: ExitStack) -> None:
     assert "(65001,7)" in bird.routes("n_ebgp")
     assert "(65001, 1, 2)" in bird.routes("n_ebgp")
     for router in ("frr", "bird"):
-        eventually(lambda name=router: "10.9.0.20" in routers.line(name, "203.0.113.9"))  # type: ignore[misc]
-        eventually(lambda name=router: "via fd09::20" in routers.line(name, "2001:db8::9", six=True))  # type: ignore[misc]
+        routers.has(router, "203.0.113.9", "via 10.9.0.20")
+        routers.has(router, "2001:db8::9", "via fd09::20", six=True)
     announcer.say("- 203.0.113.9")
     eventually(lambda: "203.0.113.9/32" not in frr.prefixes() | gobgp.prefixes())
     eventually(lambda: bird.count("n_ebgp") == 2)
@@ -199,8 +206,8 @@ def test_ibgp_over_ipv6_with_three_routers(routers: Routers, started: ExitStack)
         "what routers use among themselves when nothing is set"
     )
     for router in ("frr", "bird"):
-        eventually(lambda name=router: "via inet6 fd09::21" in routers.line(name, "203.0.113.21"))  # type: ignore[misc]
-        eventually(lambda name=router: "via fd09::21" in routers.line(name, "2001:db8::21", six=True))  # type: ignore[misc]
+        routers.has(router, "203.0.113.21", "via inet6 fd09::21")
+        routers.has(router, "2001:db8::21", "via fd09::21", six=True)
     announcer.stop()
 
 
