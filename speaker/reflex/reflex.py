@@ -33,7 +33,7 @@ from speaker.orders import (
     Vip,
 )
 from speaker.orders import Happened as HappenedMessage
-from speaker.reflex import bfd, card, fair
+from speaker.reflex import bfd, card, fair, realtime
 from speaker.reflex.announce import Announcer
 from speaker.reflex.card import Card
 from speaker.reflex.effects import Announce, Answer, Effect, Happened, Interfaces, Probe, Silence, Yield
@@ -62,6 +62,8 @@ ANYWAY_EVERY: Final = 60
 """Pulses after which they are reported though nothing changed: what is told of strangers expires."""
 _CHUNK: Final = 32
 """Addresses looked at in one go."""
+_MANY: Final = 1000
+"""Addresses that changed at once."""
 _FLUSH_FIRST: Final = 16
 """Effects applied until the first frames go out."""
 _TELL_CHUNK: Final = 16
@@ -150,10 +152,12 @@ class Reflex:
         self._describe()
         gone = [address for address in self._announcer.addresses() if address not in reading.entries]
         changes: dict[str, tuple[Vip, ...]] = {}
+        changed = 0
         for number, address in enumerate((*gone, *reading.entries), 1):
             entries = reading.entries.get(address, ())
             if self._announcer.entries(address) != entries:
                 changes[address] = entries
+                changed += 1
             if number % _CHUNK == 0:
                 self._perform(self._announcer.change(changes, trio.current_time(), more=True))
                 changes = {}
@@ -163,6 +167,8 @@ class Reflex:
         while self._announcer.changing:
             await trio.lowlevel.checkpoint()
             self._perform(self._announcer.tick(trio.current_time()))
+        if changed >= _MANY:
+            realtime.keep_for_good()
         if self.membership is not None:
             self.membership.open()
 
