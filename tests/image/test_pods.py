@@ -19,8 +19,9 @@ from crier.lab.kube import Programs
 from crier.lab.pods import Workloads
 from crier.lab.process import LabProcess, descendants
 from crier.lab.services import CATALOGUE
+from tests.image.prometheus import answers
 from tests.manifests.render import kustomize
-from tests.manifests.test_metrics import CONTROLLER, SPEAKER, promtool
+from tests.manifests.test_metrics import CONTROLLER, RULES, SPEAKER, expressions, promtool
 from tests.migration.stage import Stage, open_stage
 
 pytestmark = pytest.mark.e2e
@@ -79,6 +80,24 @@ def check_page(text: str, wanted: Mapping[str, tuple[str, tuple[str, ...]]]) -> 
     assert promtool("check", "metrics", stdin=text).returncode in (0, 3)  # 3: it would name some otherwise
 
 
+IDLE = ("metallb_bgp_", "crier_speaker_api_errors_total")
+"""What only routed mode, or a fault, counts."""
+
+
+def check_dashboard(pages: Mapping[str, str], directory: Path) -> None:
+    """Each panel shows something, and no alert fires on a healthy cluster but for what a lab has not."""
+    asked = dict(expressions())
+    found = answers(pages, asked.values(), directory)
+    alerts = {rule["alert"] for group in RULES["groups"] for rule in group["rules"]}
+    empty = {
+        name
+        for name, each in asked.items()
+        if name not in alerts and not found[each] and not any(idle in each for idle in IDLE)
+    }
+    assert not empty, f"panels without data: {empty}"
+    assert not {name for name in alerts if found[asked[name]]}, "alerts on a healthy cluster"
+
+
 async def hand_over(stage: Stage, owners: dict[str, str], grace: float) -> None:
     """The kubelet's SIGTERM: within the grace period it is gone and somebody else has all it had."""
     leaver = next(iter(owners.values()))
@@ -91,7 +110,7 @@ async def hand_over(stage: Stage, owners: dict[str, str], grace: float) -> None:
     assert set((await stage.owners(rest)).values()) <= rest
 
 
-async def test_base_runs_as_it_is_written(image: Path, kube_programs: Programs) -> None:
+async def test_base_runs_as_it_is_written(image: Path, kube_programs: Programs, tmp_path: Path) -> None:
     workloads = Workloads(kustomize("base"), image)
     services = (CATALOGUE["web"], CATALOGUE["web6"])
     settings = Settings(2, services, kube=kube_programs, workloads=workloads)
@@ -103,9 +122,14 @@ async def test_base_runs_as_it_is_written(image: Path, kube_programs: Programs) 
             check_speaker(stage.cluster.speaker(node))
             status: dict[str, Any] = await stage.cluster.status(node) or {}
             assert sorted(member["name"] for member in status["members"]) == ["node-1", "node-2"]
-        check_page(await trio.to_thread.run_sync(page, stage.cluster.lan.control_plane.netns), CONTROLLER)
-        owner = stage.cluster.lan.nodes[next(iter(owners.values()))]
-        check_page(await trio.to_thread.run_sync(page, owner.netns), SPEAKER)
+        lan = stage.cluster.lan
+        pages = {
+            name: await trio.to_thread.run_sync(page, host.netns)
+            for name, host in {"controller": lan.control_plane, **lan.nodes}.items()
+        }
+        check_page(pages["controller"], CONTROLLER)
+        check_page(pages[next(iter(owners.values()))], SPEAKER)
+        await trio.to_thread.run_sync(check_dashboard, pages, tmp_path)
         grace = workloads.template("speaker")["terminationGracePeriodSeconds"]
         since = time.monotonic()
         await hand_over(stage, owners, grace)
