@@ -396,10 +396,12 @@ class Announcer:
     def _should_defer(self, vip: Address, rival: Rival, now: float) -> bool:
         """Whether another speaker comes before us wherever the address is ours.
 
-        Not when it has only just become ours: that may be the last word of one that left.
+        Not when it has only just become ours, by gossip's word: that may be the last word of one that left.
         """
         name, me = rival.speaker, self.me
-        if not name or now - vip.gained_at < HANDOVER_TIMEOUT or not self._electorate.membership:
+        if not name or not self._electorate.membership:
+            return False
+        if name != vip.better and now - vip.gained_at < HANDOVER_TIMEOUT:
             return False
         return all(
             name in entry.candidates
@@ -411,12 +413,12 @@ class Announcer:
 
     def _defer(self, vip: Address, rival: Rival, now: float, effects: list[Effect]) -> None:
         assert rival.speaker
-        vip.deferred_to = rival.speaker
+        vip.deferred_to = vip.better = rival.speaker
         self._deferred.set(vip.text, now + DEFER)
         self._silence(vip, "handed_over", f"heard {rival.speaker}, which comes first", effects)
 
     def _end_deferral(self, vip: Address) -> None:
-        vip.deferred_to = ""
+        vip.deferred_to = vip.better = ""
         self._deferred.drop(vip.text)
 
     def _leave_to_stranger(self, vip: Address, now: float, effects: list[Effect]) -> None:

@@ -67,6 +67,8 @@ class Address:
     gained_at: float = NEVER
     deferred_to: str = ""
     """A speaker that comes before us and announces it, though gossip says that it is away."""
+    better: str = ""
+    """The last of those, until gossip agrees."""
 
     @property
     def owner(self) -> str | None:

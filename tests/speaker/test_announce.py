@@ -212,8 +212,10 @@ def test_a_better_candidate_that_falls_silent_is_not_waited_for_for_ever() -> No
     assert announcer.heard(VIP, 12.0, BETTER) == []
     assert announcer.next_deadline() == 12.0 + DEFER
     assert acts(announcer.members(set(), 12.5)) == [], "others come and go meanwhile"
-    assert acts(announcer.tick(12.0 + DEFER)) == [Answer(VIP, None)]
+    again = 12.0 + DEFER
+    assert acts(announcer.tick(again)) == [Answer(VIP, None)]
     assert announcer.next_deadline() == float("inf")
+    assert acts(announcer.heard(VIP, again + 0.2, BETTER)) == [Silence(VIP)], "it was there, after all"
 
 
 @pytest.mark.parametrize("rival", [Rival(MAC, "c"), Rival(MAC, "z"), Rival(MAC, None), Rival(MAC, "")])
