@@ -185,16 +185,16 @@ class Exabgp(Lines):
             "  local-as 65001;\n  peer-as 65000;\n  hold-time 90;\n"
             "  family { ipv4 unicast; }\n  api { processes [ api ]; }\n}\n"
         )
-        quiet = {"exabgp_api_ack": "false", "exabgp_api_cli": "false", "exabgp_log_enable": "false"}
-        environment = {**os.environ, **quiet, "exabgp_daemon_user": "root"}
+        quiet = {"exabgp.api.ack": "false", "exabgp.api.cli": "false", "exabgp.daemon.user": "root"}
+        environment = {**os.environ, **quiet}
+        # Opened for both ways, so that neither end of the pipe waits for the other.
+        self._pipe = os.fdopen(os.open(fifo, os.O_RDWR), "wb")
         self.spawn(
             [str(program), "-m", "exabgp", str(config)],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
-        # Opened for both ways, so that neither end of the pipe waits for the other.
-        self._pipe = os.fdopen(os.open(fifo, os.O_RDWR), "wb")
 
     @property
     def pipe(self) -> IO[bytes]:
