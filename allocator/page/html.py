@@ -50,6 +50,7 @@ def headers() -> tuple[tuple[str, str], ...]:
         f"style-src '{_digest(asset('page.css'))}'",
         f"script-src '{_digest(asset('page.js'))}'",
         "connect-src 'self'",
+        "img-src data:",  # the icon, which is none: without one a browser asks for /favicon.ico
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
