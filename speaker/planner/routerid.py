@@ -20,7 +20,10 @@ def router_id(peer: BgpPeer, node: str) -> str:
     if peer.router_id is not None:
         return str(peer.router_id)
     if peer.address is None:
-        index = socket.if_nametoindex(peer.interface)
+        try:
+            index = socket.if_nametoindex(peer.interface)
+        except OSError:
+            raise OSError(f"there is no interface {peer.interface!r}") from None
         return _first(addresses(), {index}) or from_name(node)
     local = str(peer.source) if peer.source else _towards(str(peer.address), peer.port, peer.vrf)
     ip = ipaddress.ip_address(local.partition("%")[0])
