@@ -112,8 +112,12 @@ async def _drain_and_undrain(lab: Lab, owners: dict[str, str], victim: str) -> d
     promised = {address: each["after"] for each in foretold["shifts"] for address in each["addresses"]}
     for move in drained["moved"]:
         assert move["after"] == promised[move["addresses"][0]] != victim
-    during = {address: vip.owners for address, vip in (await lab.prober.state()).items()}
-    assert all(nodes != (victim,) and len(nodes) == 1 for nodes in during.values())
+    with trio.fail_after(PATIENCE):  # what the client says is of the last half second
+        while True:
+            during = [vip.owners for vip in (await lab.prober.state()).values()]
+            if all(len(nodes) == 1 and victim not in nodes for nodes in during):
+                break
+            await trio.sleep(0.1)
     again = await crier(lab, "drain", victim)
     assert (again["complete"], again["moved"]) == (True, [])
 
