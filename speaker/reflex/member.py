@@ -4,7 +4,8 @@ purpose."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
@@ -27,7 +28,16 @@ log = logs.get(__name__)
 
 JOIN_RETRY_MIN: Final = 0.5
 JOIN_RETRY_MAX: Final = 60.0
-"""Seconds between attempts: doubling while nobody was ever reached, and then always the longest."""
+"""Seconds between attempts to reach anybody at all: doubling."""
+
+KNOCK_PAUSE: Final = 0.5
+"""Seconds between two looks for those who are no members though the API knows their addresses.  Once both
+sides of a cut hold each other for dead, memberlist leaves to chance when they hear of each other again."""
+KNOCK_PATIENCE: Final = 0.5
+"""Seconds an exchange with one of them may take: on a LAN milliseconds do."""
+KNOCKERS: Final = 3
+"""Members that look at one time, on average, and how many each looks for: what is not there costs a cluster
+the same few packets whatever its size."""
 
 REOPEN_PAUSE: Final = 0.5
 """Seconds until the port is tried again that our predecessor still holds."""
@@ -58,8 +68,10 @@ class Membership:
         opened: Callable[[], None],
         joined: Callable[[], None],
         changed: Callable[[Event], None],
+        rng: random.Random | None = None,
     ) -> None:
         self._config = config
+        self._rng = rng or random.Random()
         self._opened, self._joined, self._changed = opened, joined, changed
         self._wanted = trio.Event()
         self._member: Member | None = None
@@ -129,6 +141,7 @@ class Membership:
                 self._opened()
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._keep_described, member)
+                    nursery.start_soon(self._keep_knocking, member)
                     await self._keep_joined(member)
             finally:
                 self._member = None
@@ -142,11 +155,29 @@ class Membership:
                 await self._join(member, strangers)
             if not self._reached and self._others(member):
                 self._reach("they came to us")
-            with trio.move_on_after(retry if not self._reached else JOIN_RETRY_MAX):
+            if self._reached:
                 await self._news.wait()
                 continue
-            if not self._reached:
-                retry = min(2 * retry, JOIN_RETRY_MAX)
+            with trio.move_on_after(retry):
+                await self._news.wait()
+                continue
+            retry = min(2 * retry, JOIN_RETRY_MAX)
+
+    async def _keep_knocking(self, member: Member) -> None:
+        """Once we are among others: find again who was lost, soon after it can be found."""
+        while True:
+            await trio.sleep(self._rng.uniform(0.8, 1.2) * KNOCK_PAUSE)
+            if self._leaving or not self._reached:
+                continue
+            lost = knocked(self._strangers(member), len(member.members()), self._rng)
+            async with trio.open_nursery() as nursery:
+                for seed in lost:
+                    nursery.start_soon(self._knock, member, seed)
+
+    async def _knock(self, member: Member, seed: str) -> None:
+        with trio.move_on_after(KNOCK_PATIENCE), contextlib.suppress(JoinError):
+            await member.join([seed])
+            log.info("found_again", address=seed)
 
     async def _keep_described(self, member: Member) -> None:
         while True:
@@ -191,6 +222,13 @@ class Membership:
         async with trio.open_nursery() as nursery:
             for seed in seeds:
                 nursery.start_soon(join, seed)
+
+
+def knocked(strangers: Sequence[str], members: int, rng: random.Random) -> list[str]:
+    """Whom one of so many members looks for this time."""
+    if rng.random() * members >= KNOCKERS:
+        return []
+    return rng.sample(strangers, min(KNOCKERS, len(strangers)))
 
 
 def _parse(seed: str, default_port: int) -> tuple[str, int]:
