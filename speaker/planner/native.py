@@ -48,11 +48,7 @@ _NOTHING: Final[Told] = {}
 class NativeRouters:
     """See `Routers`.  Belongs to one trio task tree; `changed` is called when `sessions` has news."""
 
-    def __init__(
-        self, *, restarted: bool, changed: Callable[[], None] = lambda: None, rng: random.Random
-    ) -> None:
-        """`restarted`: another planner of this speaker ran before us, and routers may hold its routes."""
-        self._restarted = restarted
+    def __init__(self, *, changed: Callable[[], None] = lambda: None, rng: random.Random) -> None:
         self._changed = changed
         self._rng = rng
         self._peers: dict[str, _Peer] = {}
@@ -69,7 +65,7 @@ class NativeRouters:
             told = routes.get(name, _NOTHING)
             here = self._peers.get(name)
             if here is None:
-                self._begin(_Peer(peer, told, self._restarted, node.name, self._rng, self._changed))
+                self._begin(_Peer(peer, told, node.name, self._rng, self._changed))
             elif here.peer != peer:
                 log.info("bgp_peer_changed", peer=name)
                 self._end(here, Cease.CONFIG_CHANGE)
@@ -124,7 +120,6 @@ class _Peer:
 
     peer: BgpPeer
     told: Told
-    restarted: bool
     node: str
     rng: random.Random
     changed: Callable[[], None]
@@ -134,6 +129,8 @@ class _Peer:
     last_error: str = ""
     earlier: Counter[str] = field(default_factory=Counter)
     """What the sessions of this peer before this one counted."""
+    restarted: bool = True
+    """The router may hold routes of a process before this one: of another planner, or another pod."""
     before: _Peer | None = None
     """Whom we wait for: two connections of one pair of routers would collide."""
     ended: trio.Event = field(default_factory=trio.Event)
@@ -143,7 +140,7 @@ class _Peer:
     _scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
     def successor(self, peer: BgpPeer, told: Told) -> _Peer:
-        after = _Peer(peer, told, False, self.node, self.rng, self.changed, before=self)
+        after = _Peer(peer, told, self.node, self.rng, self.changed, restarted=False, before=self)
         after.last_error, after.earlier = self.last_error, self._counters()
         return after
 
@@ -209,8 +206,14 @@ class _Peer:
             self.ended.set()
 
     async def goodbye(self) -> None:
-        """The node goes: first nobody shall prefer us, then all is withdrawn."""
-        if self._driver is not None:
+        """We go: first nobody shall prefer us, then all is withdrawn.
+
+        With graceful restart not a word: a NOTIFICATION would end what the router is to keep until the next
+        speaker of this node comes (RFC 4724 4).
+        """
+        if self._driver is not None and self.peer.graceful_restart:
+            await self._driver.stop(None)
+        elif self._driver is not None:
             await self._driver.stop(Cease.ADMIN_SHUTDOWN, "speaker stopped", graceful=GRACEFUL)
         self._scope.cancel()
 

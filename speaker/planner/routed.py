@@ -56,9 +56,7 @@ class Routed:
         self._bfd = BfdWatch(lambda _: "")
         self.routers: Routers
         if settings.bgp_type is BgpType.NATIVE:
-            self.routers = self._native = NativeRouters(
-                restarted=hello.planner_starts > 1, changed=sessions_changed, rng=random.SystemRandom()
-            )
+            self.routers = self._native = NativeRouters(changed=sessions_changed, rng=random.SystemRandom())
             self._bfd = BfdWatch(self._native.neighbor)
         else:
             self.routers = open_frr(settings, api, sessions_changed)

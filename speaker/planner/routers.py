@@ -55,7 +55,7 @@ class Routers(Protocol):
         """Keep the sessions.  Ends only by cancellation, and leaves what a graceful restart needs."""
 
     async def close(self) -> None:
-        """Say goodbye to every router: the planner, or the node, goes for good."""
+        """The speaker ends: say goodbye to every router that is not to keep our routes meanwhile."""
 
     def sessions(self) -> Sequence[SessionView]:
         """Every peer of the last `apply`, sorted by name."""

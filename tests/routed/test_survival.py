@@ -190,6 +190,27 @@ def test_a_speaker_that_is_asked_to_end_says_goodbye_in_good_order(stage: Stage)
         stage.hops(router, WEB, stage.addresses)
 
 
+def test_a_speaker_that_is_restarted_keeps_its_routes_with_graceful_restart(stage: Stage) -> None:
+    """As a rolling update has it: the pod ends, the next one comes, and no route moves.
+
+    Seen from FRR: BIRD lets go when the BFD of the pod that ended is missed, whatever BGP has promised.
+    """
+    furnish(stage, enableGracefulRestart=True)
+    log = stage.frr.watch_fib("pod")
+    time.sleep(0.3)
+    speaker = stage.processes.all[f"speaker-{NODE}"]
+    speaker.expected = True
+    speaker.send(signal.SIGTERM)
+    speaker.popen.wait(15)
+    stage.start_speaker(NODE)
+    eventually(partial(said, stage, NODE, "state"), lambda found: found == ["Established"] * 2)
+    time.sleep(1.0)  # nothing may follow
+    assert log.events(WEB) == []
+    log.stop()
+    for router in stage.routers:
+        stage.hops(router, WEB, stage.addresses)
+
+
 def updates(capture: Any, source: str, to: str) -> list[str]:
     """What one end of a session said, in order, keepalives left out."""
     from scapy.layers.inet import IP, TCP

@@ -76,8 +76,8 @@ class Router:
 
 
 @asynccontextmanager
-async def running(*, restarted: bool = False) -> AsyncIterator[tuple[NativeRouters, Router]]:
-    routers, router = NativeRouters(restarted=restarted, rng=random.Random(1)), Router()
+async def running() -> AsyncIterator[tuple[NativeRouters, Router]]:
+    routers, router = NativeRouters(rng=random.Random(1)), Router()
     async with trio.open_nursery() as nursery:
         await nursery.start(router.run)
         nursery.start_soon(routers.run)
@@ -143,7 +143,7 @@ async def test_the_end_is_announced_then_withdrawn_then_said() -> None:
 
 
 async def test_cancelled_it_leaves_what_a_graceful_restart_needs() -> None:
-    async with running(restarted=True) as (routers, router):
+    async with running() as (routers, router):
         routers.apply([peer(port=router.port, graceful_restart=True)], {"tor": ONE}, NODE)
         await soon(lambda: router.prefixes() == {WEB})
         (hello,) = [each for each in router.connections[0] if isinstance(each, Open)]
@@ -155,6 +155,15 @@ async def test_cancelled_it_leaves_what_a_graceful_restart_needs() -> None:
             {Family.IPV4},
         )
     assert router.goodbye(0) is None
+
+
+async def test_with_graceful_restart_it_goes_without_a_word() -> None:
+    async with running() as (routers, router):
+        routers.apply([peer(port=router.port, graceful_restart=True)], {"tor": ONE}, NODE)
+        await soon(lambda: router.prefixes() == {WEB})
+        before = len(router.connections[0])
+        await routers.close()
+    assert len(router.connections[0]) == before, "nothing withdrawn, no NOTIFICATION"
 
 
 async def test_bfd_ends_the_session_and_it_tries_again() -> None:
