@@ -38,6 +38,7 @@ class Peer:
 class Peers:
     table: Path = ARP_TABLE
     _names: Mapping[bytes, str] = field(default_factory=dict)
+    _told: frozenset[str] = frozenset()
     _silent: tuple[Peer, ...] = ()
     _resolved: Mapping[bytes, str] = field(default_factory=dict)
     _all_resolved: bool = False
@@ -46,8 +47,13 @@ class Peers:
     def update(self, peers: Iterable[Peer]) -> None:
         known = tuple(peers)
         self._names = {mac: peer.name for peer in known for mac in peer.macs}
+        self._told = frozenset(map(render_mac, self._names))
         self._silent = tuple(peer for peer in known if not peer.macs)
         self._read_at = -float("inf")
+
+    def is_speaker(self, mac: str) -> bool:
+        """Whether one of them told this hardware address in gossip."""
+        return mac in self._told
 
     def who(self, mac: bytes, now: float) -> str | None:
         """The speaker's name; "" for a stranger, None when that cannot be told."""

@@ -114,7 +114,8 @@ class Reflex:
                 "pulse": self._pulse,
             }
         )
-        self._report = VipReport(self._announcer, self.l2.core, self._answered_by)
+        self._peers = Peers()
+        self._report = VipReport(self._announcer, self.l2.core, self._answered_by, self._peers.is_speaker)
         self._told_counted = (0, 0)
         self._told_decided = 0
         self._intake = Intake(node)
@@ -123,7 +124,6 @@ class Reflex:
         self._restrictions: dict[int, Interfaces] = {}
         """The interfaces here for each restriction in the orders for which we are a candidate."""
         self._card = Card()
-        self._peers = Peers()
         self._texts: dict[bytes, str] = {}
         self._wake = trio.Event()
         self._untold: deque[HappenedMessage] = deque(maxlen=_MAX_UNTOLD)

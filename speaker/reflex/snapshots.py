@@ -23,8 +23,12 @@ AnsweredBy: TypeAlias = Callable[[str], tuple[tuple[str, ...], str]]
 
 
 class VipReport:
-    def __init__(self, announcer: Announcer, l2: L2, answered_by: AnsweredBy) -> None:
+    def __init__(
+        self, announcer: Announcer, l2: L2, answered_by: AnsweredBy, is_speaker: Callable[[str], bool]
+    ) -> None:
+        """`is_speaker`: whether a hardware address is a speaker's, as far as is known by now."""
         self._announcer = announcer
+        self._is_speaker = is_speaker
         self._l2 = l2
         self._answered_by = answered_by
         self._sealed: dict[str, tuple[VipState, msgspec.Raw]] = {}
@@ -59,7 +63,13 @@ class VipReport:
             requests_received=counters.requests_received if counters else 0,
             responses_sent=counters.responses_sent if counters else 0,
             gratuitous_sent=counters.gratuitous_sent if counters else 0,
-            claimed_by=view.claimed_by if trio.current_time() - view.claimed_at < CLAIM_LASTS else "",
+            claimed_by=self._claimant(view),
             answered_by=answered_by,
             amiss=amiss,
         )
+
+    def _claimant(self, view: View) -> str:
+        """The stranger on the address.  One whose frames came before the news that it is a speaker is none."""
+        if trio.current_time() - view.claimed_at >= CLAIM_LASTS or self._is_speaker(view.claimed_by):
+            return ""
+        return view.claimed_by

@@ -7,6 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from speaker.reflex.l2.ethernet import render_mac
 from speaker.reflex.peers import KEEP, Peer, Peers, arp_table
 
 B, GO, STRANGER = b"\2\0\0\0\0\x0b", b"\2\0\0\0\0\x0c", b"\2\0\0\0\0\x99"
@@ -21,6 +22,15 @@ def test_speakers_that_tell_are_known_and_everybody_else_is_a_stranger(tmp_path:
     peers.update([Peer("b", "10.0.0.2", (B,))])
     assert peers.who(B, 0.0) == "b"
     assert peers.who(STRANGER, 0.0) == ""
+
+
+def test_who_turns_out_to_be_a_speaker_was_no_stranger(tmp_path: Path) -> None:
+    peers = Peers(tmp_path / "absent")
+    assert not peers.is_speaker(render_mac(B))
+    peers.update([Peer("b", "10.0.0.2", (B,))])
+    assert peers.is_speaker(render_mac(B))
+    assert not peers.is_speaker(render_mac(STRANGER))
+    assert not peers.is_speaker("")
 
 
 def test_of_those_that_do_not_tell_the_kernel_knows(tmp_path: Path) -> None:
