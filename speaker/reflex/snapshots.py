@@ -69,7 +69,7 @@ class VipReport:
         )
 
     def _claimant(self, view: View) -> str:
-        """The stranger on the address.  One whose frames came before the news that it is a speaker is none."""
+        """The stranger on the address, if any: not one whose frames outran the news that it is a speaker."""
         if trio.current_time() - view.claimed_at >= CLAIM_LASTS or self._is_speaker(view.claimed_by):
             return ""
         return view.claimed_by
