@@ -34,7 +34,9 @@ ROWS: Final[dict[str, str]] = {
     ),
     "set different AddressPools ranges modes": "tests/kube/test_config.py::test_addresses",
     "configure peers with routerid": f"{SESSIONS}test_timers_router_id_and_source_reach_the_router",
-    "configure peers with GracefulRestart": f"{SURVIVAL}test_a_speaker_that_is_restarted_keeps_its_routes_with_graceful_restart",
+    "configure peers with GracefulRestart": (
+        f"{SURVIVAL}test_a_speaker_that_is_restarted_keeps_its_routes_with_graceful_restart"
+    ),
     "configure peers with localASN": f"{SESSIONS}test_a_local_as_for_one_session",
     "configure peers with Secret Ref": f"{SESSIONS}test_the_password_of_a_secret_and_its_change",
     "ServiceBGPStatus": f"{ANNOUNCE}test_the_status_of_a_service_follows_its_peers",
