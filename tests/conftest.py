@@ -1,7 +1,14 @@
 from __future__ import annotations
 
+import signal
+
 from hypothesis import settings
 
 # a busy machine is no failure of ours
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+
+def pytest_configure() -> None:
+    """Asked to end, as by `timeout`, we tidy up as after Ctrl-C: no program and no namespace stays behind."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
