@@ -15,7 +15,7 @@ demo:  ## the failover demo on a LAN of network namespaces; ARGS="--nodes 5" pas
 	@$(PY) -m crier.cli.main demo $(ARGS)
 
 test: setup  ## every test; ARGS="-k name" passes options to pytest
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: setup  ## ruff, mypy --strict, import contracts
 	ruff check .
