@@ -46,7 +46,7 @@ from .messages import (
 from .news import News
 from .probe import Probe
 from .relay import Relays
-from .table import Consequence, Refutation, Spread, Table
+from .table import Consequence, LastWord, Refutation, Spread, Table
 from .versions import incompatible
 from .watch import Watch
 
@@ -309,6 +309,9 @@ class Core:
             if now - member.news_at < self.config.probe_interval / 2:
                 return [SendPacket(to, (ack,))]
             member.news_at = now
+            if member.gone and to == member.to and not self.config.observe:
+                # It does not know, and others may hold it for a member; upstream answers and stays silent.
+                return [SendPacket(to, (ack, Dead(member.incarnation, member.name, self.config.name)))]
         return [self._news.along(to, ack)]
 
     def _on_ack(self, ack: Ack, now: float) -> list[Effect]:
@@ -466,6 +469,9 @@ class Core:
                         self._flood.tell(codec.encode(told.message), now)
                 case Spread():
                     pass
+                case LastWord(member, message):
+                    if not self.config.observe:
+                        effects.append(SendPacket(member.to, (message,), member.speaks(5)))
                 case _:
                     effects.append(Notify(told))
             if isinstance(told, Spread) and isinstance(told.message, Alive) and self.watch is not None:

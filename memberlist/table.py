@@ -39,7 +39,15 @@ class Refutation:
     message: Alive
 
 
-Consequence: TypeAlias = Spread | Refutation | MemberEvent
+@dataclass(frozen=True, slots=True)
+class LastWord:
+    """Tell the accused itself, which may have heard nothing of it: soon it will be dead."""
+
+    member: Entry
+    message: Suspect
+
+
+Consequence: TypeAlias = Spread | Refutation | LastWord | MemberEvent
 
 
 class Table:
@@ -78,7 +86,7 @@ class Table:
     def next_deadline(self) -> float:
         if not self._suspects:  # asked after every packet
             return float("inf")
-        return min(suspicion.due_at for suspicion in self._suspects.values())
+        return min(suspicion.next_deadline() for suspicion in self._suspects.values())
 
     # ------------------------------------------------------------------------------------- the rules
 
@@ -195,17 +203,21 @@ class Table:
         return []
 
     def tick(self, now: float) -> list[Consequence]:
-        """Suspects whose time is up are dead."""
-        due = [name for name, suspicion in self._suspects.items() if suspicion.due_at <= now]
+        """Suspects whose time is nearly up are warned; those whose time is up are dead."""
+        due = [(name, one) for name, one in self._suspects.items() if one.next_deadline() <= now]
         told: list[Consequence] = []
-        for name in due:
-            told += self.dead(Dead(self.members[name].incarnation, name, self._config.name), now)
+        for name, suspicion in due:
+            member, me = self.members[name], self._config.name
+            if suspicion.warn(now):
+                told.append(LastWord(member, Suspect(member.incarnation, name, me)))
+            else:
+                told += self.dead(Dead(member.incarnation, name, me), now)
         return told
 
     def delay_suspicions(self, seconds: float) -> None:
         """We did not run for so long, and heard no refutation either: nobody's time may have passed."""
         for suspicion in self._suspects.values():
-            suspicion.due_at += seconds
+            suspicion.delay(seconds)
 
     # ------------------------------------------------------------------------------- choosing members
 
@@ -268,6 +280,7 @@ class Table:
             shortest=shortest,
             longest=shortest * config.suspicion_max_timeout_mult,
             now=now,
+            notice=min(config.probe_timeout, shortest),
         )
 
     def _clear_suspicion(self, member: Entry) -> None:

@@ -49,7 +49,7 @@ def usage() -> str:
     lines = ["usage: crier VERB [options]", ""]
     for verb in verbs():
         summary = importlib.import_module(_module(verb)).SUMMARY
-        lines.append(f"  {verb:<12}{summary}")
+        lines.append(f"  {verb:<16}{summary}")
     return "\n".join([*lines, "", "crier VERB --help tells a verb's options."])
 
 

@@ -235,11 +235,41 @@ def test_a_suspect_dies_when_its_time_is_up() -> None:
     told = table.suspect(Suspect(1, "x", "y"), 10.0)
     assert told[0] == Spread("x", Suspect(1, "x", "y"))
     assert [type(event) for event in events(told)] == [Suspected]
+    warning = [LastWord(table.members["x"], Suspect(1, "x", "me"))]
+    for at in (13.5, 13.75):
+        assert table.next_deadline() == at, "it is warned, twice, a probe's timeout before"
+        assert table.tick(at - 0.01) == []
+        assert table.tick(at) == warning
     assert table.next_deadline() == 14.0, "two members: nobody to confirm, the shortest time"
     assert table.tick(13.9) == []
     told = table.tick(14.0)
     assert told[0] == Spread("x", Dead(1, "x", "me"))
     assert [type(event) for event in events(told)] == [Died]
+
+
+def test_nobody_dies_of_a_late_confirmation_without_a_last_word() -> None:
+    table = with_x()
+    for number in range(10):
+        table.alive(alive(name=f"n{number}", addr=bytes((10, 0, 1, number))), 0.0)
+    table.suspect(Suspect(1, "x", "me"), 0.0)
+    for echo in ("n1", "n2"):
+        table.suspect(Suspect(1, "x", echo), 10.0)
+    assert table.next_deadline() < 10.0, "long overdue"
+    warning = [LastWord(table.members["x"], Suspect(1, "x", "me"))]
+    assert table.tick(10.0) == warning
+    table.delay_suspicions(1.0)
+    assert table.next_deadline() == 11.25
+    assert table.tick(11.25) == warning
+    assert table.tick(11.49) == []
+    assert [type(event) for event in events(table.tick(11.5))] == [Died]
+
+
+def test_whoever_refutes_the_last_word_lives() -> None:
+    table = with_x()
+    table.suspect(Suspect(1, "x", "y"), 10.0)
+    assert table.tick(13.5) != []
+    assert [type(event) for event in events(table.alive(alive(2), 13.6))] == [Refuted]
+    assert table.next_deadline() == float("inf")
 
 
 def test_suspecting_the_unknown_the_older_and_the_gone_is_ignored() -> None:
@@ -266,7 +296,7 @@ def test_time_in_which_we_did_not_run_does_not_count() -> None:
     table = with_x()
     table.suspect(Suspect(1, "x", "y"), 10.0)
     table.delay_suspicions(3.0)
-    assert table.next_deadline() == 17.0
+    assert table.next_deadline() == 16.5
 
 
 def test_dead_is_dead_once_and_a_leave_afterwards_is_ignored() -> None:
