@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 
 from memberlist.cli import decode
 
@@ -15,10 +13,4 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="crier")
     decode.add_parser(parser.add_subparsers(required=True))
     options = parser.parse_args(["decode", *argv])
-    try:
-        return int(options.run(options))
-    except BrokenPipeError:  # `| head` has seen enough; Python must not find that out again when it flushes
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        return 130
+    return int(options.run(options))

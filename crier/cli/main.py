@@ -7,6 +7,7 @@ asked for, so that one verb's needs are not another's.
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import sys
 from importlib import metadata
@@ -26,7 +27,18 @@ def verbs() -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        status = _run(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough; Python must not find that out again when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage(), file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
