@@ -58,16 +58,14 @@ class Suspicion:
         """When the accused is to be warned or, after that, is dead."""
         if self._warnings == 0:
             return self.due_at - self._notice
-        if self._warnings < WARNINGS:
-            return self._warned_at + self._notice * self._warnings / WARNINGS
-        return max(self.due_at, self._warned_at + self._notice)
+        answered_at = self._warned_at + self._notice / WARNINGS
+        return answered_at if self._warnings < WARNINGS else max(self.due_at, answered_at)
 
     def warn(self, now: float) -> bool:
         """What is due at `next_deadline` is a warning; False when all were given: the accused is dead."""
         if not self._notice or self._warnings == WARNINGS:
             return False
-        if self._warnings == 0:
-            self._warned_at = now
+        self._warned_at = now
         self._warnings += 1
         return True
 

@@ -5,6 +5,7 @@ from memberlist.effects import SendPacket
 from memberlist.messages import (
     Ack,
     Alive,
+    Dead,
     Ping,
 )
 from tests.memberlist.one_core import SOMEBODY, make, meet, only, parts
@@ -35,6 +36,31 @@ def test_news_travel_with_the_answer_but_not_with_every_one() -> None:
     assert [type(m) for _, m in parts(core.handle_packet([ping], SOMEBODY, 1.0))] == [Ack, Alive]
     assert [type(m) for _, m in parts(core.handle_packet([ping], SOMEBODY, 1.1))] == [Ack]
     assert [type(m) for _, m in parts(core.handle_packet([ping], SOMEBODY, 1.6))] == [Ack, Alive]
+
+
+def test_who_is_gone_and_asks_hears_that_it_is() -> None:
+    """Or it never refutes: nobody who holds it for gone asks it anything."""
+    ping = Ping(1, "me", bytes((10, 0, 0, 2)), 7946, "x")
+    elsewhere = Ping(1, "me", bytes((10, 0, 0, 9)), 7946, "x")
+    for verdict in (Dead(1, "x", "x"), Dead(1, "x", "y")):
+        core = meet(make(), "x", "y")
+        core.handle_packet([verdict], SOMEBODY, 1.0)
+        assert core.table.members["x"].gone
+        assert parts(core.handle_packet([ping], SOMEBODY, 1.0)) == [
+            ("10.0.0.2", Ack(1)),
+            ("10.0.0.2", Dead(1, "x", "me")),
+        ]
+        assert parts(core.handle_packet([ping], SOMEBODY, 1.4)) == [("10.0.0.2", Ack(1))], "not every time"
+        answer = parts(core.handle_packet([elsewhere], SOMEBODY, 2.0))
+        assert not [message for _, message in answer if message == Dead(1, "x", "me")], "another of that name"
+
+
+def test_an_observer_tells_nobody_that_it_is_gone() -> None:
+    core = meet(make(observe=True), "x")
+    core.handle_packet([Dead(1, "x", "x")], SOMEBODY, 1.0)
+    ping = Ping(1, "me", bytes((10, 0, 0, 2)), 7946, "x")
+    told = [message.sender for _, message in only(Dead, core.handle_packet([ping], SOMEBODY, 1.0))]
+    assert "me" not in told
 
 
 def test_the_delegates_payload_travels_with_the_answer() -> None:

@@ -363,6 +363,32 @@ def test_churn_ends_in_agreement(seed: int) -> None:
     story(seed, (9, 3, 14)[seed % 3])
 
 
+@pytest.mark.parametrize(("seed", "size"), [(208, 20), (254, 26), (326, 9)])
+def test_churn_that_once_ended_badly(seed: int, size: int) -> None:
+    """Two members died of a suspicion from a cut that had healed; one that returned stayed away for some."""
+    story(seed, size)
+
+
+@seeds
+def test_one_that_returns_when_some_have_forgotten_that_it_left_is_a_member_to_all(seed: int) -> None:
+    simulation = cluster(seed, 6)
+    simulation.leave("n5")
+    simulation.run(0.5)
+    simulation.crash("n5")
+    others = [name for name in simulation.running if name != "n5"]
+
+    def forgetful() -> list[str]:
+        return [name for name in others if "n5" not in simulation.view(name)]
+
+    assert simulation.run_until(lambda: bool(forgetful()), limit=60.0)
+    assert len(forgetful()) < len(others), "all at once"
+    simulation.start("n5")
+    simulation.join("n5", forgetful()[0])
+    assert simulation.run_until(lambda: agree(simulation), limit=8.0), f"seed {seed}"
+    simulation.run(40.0)
+    assert agree(simulation)
+
+
 def test_one_seed_is_one_history() -> None:
     def history(seed: int) -> tuple[object, int]:
         simulation = cluster(seed, 6, wire=secure_wire())

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from memberlist.config import Config
 from memberlist.events import Conflict, Died, Joined, Left, MemberEvent, Refuted, Suspected, Updated
 from memberlist.messages import Alive, Dead, PushNodeState, State, Suspect
-from memberlist.table import MAX_INCARNATION, Consequence, Refutation, Spread, Table
+from memberlist.table import MAX_INCARNATION, Consequence, LastWord, Refutation, Spread, Table
 
 ME, X = bytes((10, 0, 0, 1)), bytes((10, 0, 0, 2))
 
@@ -28,7 +28,7 @@ def alive(incarnation: int = 1, name: str = "x", addr: bytes = X, **changes: Any
 
 
 def events(told: list[Consequence]) -> list[MemberEvent]:
-    return [one for one in told if not isinstance(one, Spread | Refutation)]
+    return [one for one in told if not isinstance(one, Spread | Refutation | LastWord)]
 
 
 def with_x(**settings: Any) -> Table:
