@@ -46,6 +46,7 @@ from speaker.planner.status import (
     ServiceStatusWriter,
     find_owner,
 )
+from speaker.planner.view import View
 from speaker.planner.wake import Wakeup
 from speaker.settings import BgpType, Settings
 
@@ -210,9 +211,11 @@ class Program:
             await trio.sleep(COALESCE)
             self._consider()
             # the routers first: theirs is the shorter plan, and it is on its way while the other is made
-            self.routed.replan(self.sources.view(self._keeper.in_force))
+            view = self.sources.view(self._keeper.in_force)
+            self.routed.replan(view)
             await trio.lowlevel.checkpoint()
-            self._replan()
+            # of what comes meanwhile the configuration in force knows nothing: it is for the next plan
+            self._replan(view)
 
     def _consider(self) -> None:
         """Take in the newest configuration."""
@@ -232,8 +235,8 @@ class Program:
             self._condition = condition
             self._tell_condition(condition)
 
-    def _replan(self) -> None:
-        self.plan = self._planner.plan(self.sources.view(self._keeper.in_force))
+    def _replan(self, view: View) -> None:
+        self.plan = self._planner.plan(view)
         self.metrics.plans.add()
         self._bgp_statuses_due.set()
         self._order()

@@ -1,4 +1,4 @@
-"""Peers on demand, and the stage on which this session's scenarios are played."""
+"""Peers on demand, and the stage on which the scenarios of one file are played."""
 
 from __future__ import annotations
 
@@ -38,12 +38,15 @@ def programs(progress: Callable[[str], None]) -> Programs:
     return programs
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stage(request: pytest.FixtureRequest, programs: Programs) -> Iterator[Stage]:
     found = [
         item.callspec.params["scene"]
         for item in request.session.items
-        if isinstance(item, pytest.Function) and hasattr(item, "callspec") and "scene" in item.callspec.params
+        if item.path == request.path
+        and isinstance(item, pytest.Function)
+        and hasattr(item, "callspec")
+        and "scene" in item.callspec.params
     ]
     wanted = [scene for scene in found if isinstance(scene, Scene)]
     stage = Stage(programs, wanted)

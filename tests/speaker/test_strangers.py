@@ -105,7 +105,7 @@ def test_two_answers_on_the_wire_are_found_by_the_others_and_their_end_is_told(t
         client.ip("address", "add", f"{V4}/24", "dev", "eth0")
         (found,) = until(lambda: other.happened("answered_twice"), "the other node sees two")
         assert (found["subject"], found["mac"]) == (V4, client.mac())
-        assert other.vip(V4)["answered_by"] == [client.mac(), "a"]
+        assert set(other.vip(V4)["answered_by"]) == {client.mac(), "a"}
         assert other.vip(V4)["amiss"] == "answered_twice"
         until(lambda: owner.happened("conflict"), "the owner asks, too")
         client.ip("address", "del", f"{V4}/24", "dev", "eth0")
