@@ -91,7 +91,7 @@ def simulate(picture: Picture, action: str, node: str) -> Simulation:
     peers: dict[str, list[str]] = {}
     for status in picture.bgp_statuses:
         if status.peers:
-            peers.setdefault(status.service_key, []).append(status.node)
+            peers.setdefault(status.status_service_key, []).append(status.node)
     shifts = tuple(
         _shift(key, verdict, now, then, node, tuple(sorted(peers.get(key, ()))))
         for key, verdict in sorted(now.plan.verdicts.items())

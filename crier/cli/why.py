@@ -181,7 +181,7 @@ def _announcement(picture: Picture, service: Service, election: Election, verdic
     where = f" on {', '.join(on)}" if on else ""
     yield Link("endpoints", "ok" if ready else "fail", f"{len(ready)} ready or serving{where}")
     bgp = sorted(
-        {each.node for each in picture.bgp_statuses if each.service_key == service.key and each.peers}
+        {each.node for each in picture.bgp_statuses if each.status_service_key == service.key and each.peers}
     )
     if verdict.candidates:
         yield Link("layer 2", "ok", f"{len(verdict.candidates)} candidates: {', '.join(verdict.candidates)}")
@@ -198,7 +198,7 @@ def _places(
     picture: Picture, service: Service, election: Election, verdict: Verdict, vips: tuple[VipLine, ...]
 ) -> tuple[Place, ...]:
     answering = {node for vip in vips for node in vip.answering}
-    peers = {each.node: each.peers for each in picture.bgp_statuses if each.service_key == service.key}
+    peers = {each.node: each.peers for each in picture.bgp_statuses if each.status_service_key == service.key}
     opinions = {
         each.node: each.why.services[service.key].candidates
         for each in picture.speakers

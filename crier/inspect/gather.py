@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 import trio
 
 from crier.inspect.reach import Reach, Unreachable
-from crier.inspect.records import Event, ProgramPod, ServiceBgpStatus
+from crier.inspect.records import Event, ProgramPod
 from crier.inspect.words import ControllerWords, HostWords, SpeakerWords, WhyWords
 from crier.kube import resources
 from crier.kube.client import Api
@@ -28,7 +28,7 @@ from crier.kube.model.errors import DecodeError
 from crier.kube.model.node import Node
 from crier.kube.model.pool import PoolObject
 from crier.kube.model.service import Service
-from crier.kube.model.states import ConfigurationState, ServiceL2Status
+from crier.kube.model.states import ConfigurationState, ServiceBgpStatus, ServiceL2Status
 from crier.kube.resources import Resource
 
 OUR_PODS: Final = "app=metallb"

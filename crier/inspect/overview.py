@@ -268,7 +268,7 @@ def vip_lines(picture: Picture) -> tuple[VipLine, ...]:
 def _vip_line(
     picture: Picture, address: str, services: tuple[str, ...], pool: str, said: list[tuple[str, VipWords]]
 ) -> VipLine:
-    bgp = sorted({s.node for s in picture.bgp_statuses if s.service_key in services and s.peers})
+    bgp = sorted({s.node for s in picture.bgp_statuses if s.status_service_key in services and s.peers})
     told = sorted({s.node for s in picture.l2_statuses if s.status_service_key in services and s.node})
     answering = tuple(sorted(node for node, vip in said if vip.answering))
     owners = Counter(vip.owner for _, vip in said if vip.owner)

@@ -1,4 +1,4 @@
-"""Kinds that only who looks at a cluster reads: Events, ServiceBGPStatus, which pod runs with which flags."""
+"""Kinds that only who looks at a cluster reads: Events, which pod runs with which flags."""
 
 from __future__ import annotations
 
@@ -84,39 +84,6 @@ class Event:
             host=source.host or "",
             revision=int(version) if (version := meta.resource_version or "").isdecimal() else 0,
         )
-
-
-class _BgpStatusStatusWire(msgspec.Struct, frozen=True, rename="camel"):
-    node: str | None = None
-    service_name: str | None = None
-    service_namespace: str | None = None
-    peers: tuple[str, ...] | None = None
-
-
-class _BgpStatusWire(msgspec.Struct, frozen=True):
-    metadata: MetaWire
-    status: _BgpStatusStatusWire | None = None
-
-
-_BGP: Final = msgspec.json.Decoder(_BgpStatusWire)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceBgpStatus:
-    """Which peers a node tells of a service."""
-
-    node: str
-    service_key: str
-    peers: tuple[str, ...]
-
-    @classmethod
-    def decode(cls, data: bytes) -> ServiceBgpStatus:
-        """Raises `DecodeError`."""
-        found = wire.decode(_BGP, data)
-        wire.named(found.metadata, namespaced=True)
-        status = found.status or _BgpStatusStatusWire()
-        key = wire.object_key(status.service_namespace, status.service_name or "")
-        return cls(node=status.node or "", service_key=key, peers=status.peers or ())
 
 
 class _ConditionWire(msgspec.Struct, frozen=True, gc=False):

@@ -10,14 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from crier.kube.model.states import (
-    NODE_LABEL,
-    SERVICE_NAME_LABEL,
-    SERVICE_NAMESPACE_LABEL,
-    ServiceBgpStatus,
-)
+from crier.kube.model.states import ServiceBgpStatus
 from crier.kube.resources import SERVICE_BGP_STATUSES
-from speaker.planner.l2status import Action, Amend, Create, Delete, Owner
+from speaker.planner.l2status import (
+    Action,
+    Amend,
+    Create,
+    Delete,
+    Owner,
+    first_write,
+    is_current,
+    usable,
+)
 
 PAUSE_MAX: Final = 1.0
 """Seconds between two objects made for one service.  No other speaker deletes them, only people do."""
@@ -35,7 +39,7 @@ def reconcile(
     for found in sorted(existing, key=lambda each: each.name):
         if not found.service_key or found.node_label != me:
             continue  # another node's, or nobody's
-        if found.service_key in wanted and found.service_key not in mine and _usable(found, me):
+        if found.service_key in wanted and found.service_key not in mine and usable(found, me):
             mine[found.service_key] = found
         else:
             deletions.append(Delete(found.name, found.uid))
@@ -44,36 +48,14 @@ def reconcile(
         here = mine.get(service)
         if here is None:
             writes.append(Create(service))
-        elif (
-            here.node != me
-            or here.status_service_key != service
-            or here.peers != peers
-            or (owner is not None and owner.uid not in here.owner_uids)
-        ):
+        elif here.peers != peers or not is_current(here, service, me, owner):
             writes.append(Amend(here.name, service, peers))
     return deletions + writes
 
 
-def _usable(found: ServiceBgpStatus, me: str) -> bool:
-    """The names in the status can be set once and never changed, so a wrong one is no use."""
-    return found.node in ("", me) and found.status_service_key in ("", found.service_key)
-
-
 def new_object(service: str, me: str, owner: Owner | None) -> dict[str, Any]:
     """The first of the two writes."""
-    namespace, _, name = service.partition("/")
-    metadata: dict[str, Any] = {
-        "generateName": "bgp-",
-        "labels": {NODE_LABEL: me, SERVICE_NAME_LABEL: name, SERVICE_NAMESPACE_LABEL: namespace},
-    }
-    if owner is not None:
-        metadata["ownerReferences"] = [owner.reference()]
-    return {
-        "apiVersion": SERVICE_BGP_STATUSES.api_version,
-        "kind": SERVICE_BGP_STATUSES.kind,
-        "metadata": metadata,
-        "spec": {},
-    }
+    return first_write(SERVICE_BGP_STATUSES, "bgp-", service, me, owner)
 
 
 def status_patch(service: str, me: str, peers: tuple[str, ...]) -> dict[str, Any]:

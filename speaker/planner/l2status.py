@@ -17,8 +17,9 @@ from crier.kube.model.states import (
     SERVICE_NAME_LABEL,
     SERVICE_NAMESPACE_LABEL,
     ServiceL2Status,
+    ServiceStatus,
 )
-from crier.kube.resources import SERVICE_L2_STATUSES
+from crier.kube.resources import SERVICE_L2_STATUSES, Resource
 
 PAUSE_FIRST: Final = 0.5
 PAUSE_MAX: Final = 60.0
@@ -77,7 +78,7 @@ def reconcile(
             continue  # not one of ours to judge: MetalLB too looks only at objects with all three labels
         ours = found.node_label == me
         if found.service_key in wanted:
-            if ours and found.service_key not in mine and _usable(found, me):
+            if ours and found.service_key not in mine and usable(found, me):
                 mine[found.service_key] = found
             else:
                 deletions.append(Delete(found.name, found.uid))
@@ -88,40 +89,40 @@ def reconcile(
         here = mine.get(service)
         if here is None:
             writes.append(Create(service))
-        elif (
-            here.node != me
-            or here.status_service_key != service
-            or here.interfaces != interfaces
-            or (owner is not None and owner.uid not in here.owner_uids)
-        ):
+        elif here.interfaces != interfaces or not is_current(here, service, me, owner):
             writes.append(Amend(here.name, service, interfaces))
     return deletions + writes
 
 
-def _usable(found: ServiceL2Status, me: str) -> bool:
-    """The fields of the status can be set once and never changed, so a wrong one is no use."""
+def usable(found: ServiceStatus, me: str) -> bool:
+    """The names in the status can be set once and never changed, so a wrong one is no use."""
     return found.node in ("", me) and found.status_service_key in ("", found.service_key)
+
+
+def is_current(found: ServiceStatus, service: str, me: str, owner: Owner | None) -> bool:
+    """Whether all but the list in it says what it should."""
+    return (
+        found.node == me
+        and found.status_service_key == service
+        and (owner is None or owner.uid in found.owner_uids)
+    )
+
+
+def first_write(kind: Resource, prefix: str, service: str, me: str, owner: Owner | None) -> dict[str, Any]:
+    """An object of either kind of status, which the API is to name."""
+    namespace, _, name = service.partition("/")
+    metadata: dict[str, Any] = {
+        "generateName": prefix,
+        "labels": {NODE_LABEL: me, SERVICE_NAME_LABEL: name, SERVICE_NAMESPACE_LABEL: namespace},
+    }
+    if owner is not None:
+        metadata["ownerReferences"] = [owner.reference()]
+    return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "spec": {}}
 
 
 def new_object(service: str, me: str, owner: Owner | None) -> dict[str, Any]:
     """The first of the two writes."""
-    namespace, _, name = service.partition("/")
-    metadata: dict[str, Any] = {
-        "generateName": "l2-",
-        "labels": {
-            NODE_LABEL: me,
-            SERVICE_NAME_LABEL: name,
-            SERVICE_NAMESPACE_LABEL: namespace,
-        },
-    }
-    if owner is not None:
-        metadata["ownerReferences"] = [owner.reference()]
-    return {
-        "apiVersion": SERVICE_L2_STATUSES.api_version,
-        "kind": SERVICE_L2_STATUSES.kind,
-        "metadata": metadata,
-        "spec": {},
-    }
+    return first_write(SERVICE_L2_STATUSES, "l2-", service, me, owner)
 
 
 def status_patch(service: str, me: str, interfaces: tuple[str, ...]) -> dict[str, Any]:

@@ -14,9 +14,10 @@ from crier.inspect import words
 from crier.inspect.gather import bounded_skew
 from crier.inspect.moves import Move, moves
 from crier.inspect.overview import Overview, VipLine, overview
-from crier.inspect.records import Event, ProgramPod, ServiceBgpStatus, flag_of
+from crier.inspect.records import Event, ProgramPod, flag_of
 from crier.inspect.words import BadAnswer, HostWords, SpeakerWords, VipWords, WhyWords
 from crier.kube.model.errors import DecodeError
+from crier.kube.model.states import ServiceBgpStatus
 from speaker import orders
 from speaker.orders import Hello, Members, MemberView
 from speaker.planner import documents

@@ -8,7 +8,7 @@ from crier.cli._common import Complaint, Exit
 from crier.cli._handover import Group, groups
 from crier.cli.simulate import Shift, Simulation, check_node, simulate
 from crier.cli.why import explain, find
-from crier.inspect.records import ServiceBgpStatus
+from crier.kube.model.states import ServiceBgpStatus
 from tests.cli.pictures import NODES, picture
 from tests.speaker.planner.builders import service
 
@@ -74,7 +74,16 @@ def test_without_a_word_from_speakers_it_says_what_it_assumes() -> None:
 
 
 def test_routers_go_on_with_the_other_nodes() -> None:
-    told = tuple(ServiceBgpStatus(node=name, service_key="default/web", peers=("tor",)) for name in NODES)
+    told = tuple(
+        ServiceBgpStatus(
+            namespace="metallb-system",
+            name=f"bgp-{name}",
+            node=name,
+            status_service_key="default/web",
+            peers=("tor",),
+        )
+        for name in NODES
+    )
     (shift,) = simulate(picture(bgp_statuses=told), "fail", "iris1").shifts
     assert shift.bgp_before == NODES
     assert shift.bgp_after == ("iris2", "iris3")

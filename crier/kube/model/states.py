@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -111,14 +111,53 @@ def judge(conditions: Sequence[Condition]) -> tuple[Result, str]:
     return (Result.INVALID, "\n".join(errors)) if errors else (Result.VALID, "")
 
 
+class _ServiceStatusWire(msgspec.Struct, frozen=True, rename="camel"):
+    node: str | None = None
+    service_name: str | None = None
+    service_namespace: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceStatus:
+    """What one node does about a service: the part that is the same in layer 2 and routed mode."""
+
+    namespace: str
+    name: str
+    uid: str = ""
+    node_label: str = ""
+    service_key: str = ""
+    """`namespace/name` from the labels; "" when one is missing."""
+    node: str = ""
+    """From the status; "" until the second of the two writes that make the object."""
+    status_service_key: str = ""
+    owner_uids: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+def _common(found: MetaWire, status: _ServiceStatusWire) -> dict[str, Any]:
+    """The fields of `ServiceStatus`.  Raises `DecodeError`."""
+    meta = wire.named(found, namespaced=True)
+    labels = meta.labels or {}
+    return {
+        "namespace": meta.namespace or "",
+        "name": meta.name,
+        "uid": meta.uid or "",
+        "node_label": labels.get(NODE_LABEL, ""),
+        "service_key": _key(labels.get(SERVICE_NAMESPACE_LABEL), labels.get(SERVICE_NAME_LABEL)),
+        "node": status.node or "",
+        "status_service_key": _key(status.service_namespace, status.service_name),
+        "owner_uids": _uids(meta.owner_references),
+    }
+
+
 class _InterfaceWire(msgspec.Struct, frozen=True, gc=False):
     name: str = ""
 
 
-class _L2StatusStatusWire(msgspec.Struct, frozen=True, rename="camel"):
-    node: str | None = None
-    service_name: str | None = None
-    service_namespace: str | None = None
+class _L2StatusStatusWire(_ServiceStatusWire, frozen=True):
     interfaces: tuple[_InterfaceWire, ...] | None = None
 
 
@@ -131,49 +170,23 @@ _L2_DECODER: Final = msgspec.json.Decoder(_L2StatusWire)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceL2Status:
+class ServiceL2Status(ServiceStatus):
     """Which node answers for a service."""
 
-    namespace: str
-    name: str
-    uid: str = ""
-    node_label: str = ""
-    service_key: str = ""
-    """`namespace/name` from the labels; "" when one is missing."""
-    node: str = ""
-    """From the status; "" until the second of the two writes that make the object."""
-    status_service_key: str = ""
     interfaces: tuple[str, ...] = ()
-    owner_uids: tuple[str, ...] = ()
-
-    @property
-    def key(self) -> str:
-        return f"{self.namespace}/{self.name}"
 
     @classmethod
     def decode(cls, data: bytes) -> ServiceL2Status:
         """Raises `DecodeError`."""
         found = wire.decode(_L2_DECODER, data)
-        meta = wire.named(found.metadata, namespaced=True)
-        labels = meta.labels or {}
         status = found.status or _L2StatusStatusWire()
         return cls(
-            namespace=meta.namespace or "",
-            name=meta.name,
-            uid=meta.uid or "",
-            node_label=labels.get(NODE_LABEL, ""),
-            service_key=_key(labels.get(SERVICE_NAMESPACE_LABEL), labels.get(SERVICE_NAME_LABEL)),
-            node=status.node or "",
-            status_service_key=_key(status.service_namespace, status.service_name),
+            **_common(found.metadata, status),
             interfaces=tuple(entry.name for entry in status.interfaces or ()),
-            owner_uids=_uids(meta.owner_references),
         )
 
 
-class _BgpStatusStatusWire(msgspec.Struct, frozen=True, rename="camel"):
-    node: str | None = None
-    service_name: str | None = None
-    service_namespace: str | None = None
+class _BgpStatusStatusWire(_ServiceStatusWire, frozen=True):
     peers: tuple[str, ...] | None = None
 
 
@@ -186,43 +199,17 @@ _BGP_DECODER: Final = msgspec.json.Decoder(_BgpStatusWire)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceBgpStatus:
+class ServiceBgpStatus(ServiceStatus):
     """Which peers a node tells of a service."""
 
-    namespace: str
-    name: str
-    uid: str = ""
-    node_label: str = ""
-    service_key: str = ""
-    """`namespace/name` from the labels; "" when one is missing."""
-    node: str = ""
-    """From the status; "" until the second of the two writes that make the object."""
-    status_service_key: str = ""
     peers: tuple[str, ...] = ()
-    owner_uids: tuple[str, ...] = ()
-
-    @property
-    def key(self) -> str:
-        return f"{self.namespace}/{self.name}"
 
     @classmethod
     def decode(cls, data: bytes) -> ServiceBgpStatus:
         """Raises `DecodeError`."""
         found = wire.decode(_BGP_DECODER, data)
-        meta = wire.named(found.metadata, namespaced=True)
-        labels = meta.labels or {}
         status = found.status or _BgpStatusStatusWire()
-        return cls(
-            namespace=meta.namespace or "",
-            name=meta.name,
-            uid=meta.uid or "",
-            node_label=labels.get(NODE_LABEL, ""),
-            service_key=_key(labels.get(SERVICE_NAMESPACE_LABEL), labels.get(SERVICE_NAME_LABEL)),
-            node=status.node or "",
-            status_service_key=_key(status.service_namespace, status.service_name),
-            peers=status.peers or (),
-            owner_uids=_uids(meta.owner_references),
-        )
+        return cls(**_common(found.metadata, status), peers=status.peers or ())
 
 
 def _key(namespace: str | None, name: str | None) -> str:
