@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Final
@@ -21,7 +22,7 @@ def prefix(number: int) -> str:
     return f"10.{64 + (number >> 16)}.{number >> 8 & 255}.{number & 255}"
 
 
-class Contender:
+class Contender(ABC):
     """One speaker in its namespace, with one session to `router`."""
 
     def __init__(self, rig: Rig, host: str, router: str) -> None:
@@ -38,14 +39,17 @@ class Contender:
         """Process id of what speaks BGP."""
         return self.processes[0].pid
 
+    @abstractmethod
     def prepare(self, count: int) -> None:
-        raise NotImplementedError
+        """So many prefixes, not told yet."""
 
+    @abstractmethod
     def go(self) -> None:
-        raise NotImplementedError
+        """Tell them."""
 
+    @abstractmethod
     def withdraw(self) -> None:
-        raise NotImplementedError
+        """Take them back."""
 
     def updates(self) -> int | None:
         """UPDATE messages sent so far, where the speaker says so."""
@@ -137,8 +141,9 @@ class Lines(Contender):
         self._back = "".join(map(self.take_back, names)).encode()
 
     @property
+    @abstractmethod
     def pipe(self) -> IO[bytes]:
-        raise NotImplementedError
+        """Where its commands go."""
 
     def go(self) -> None:
         self.pipe.write(self._forth)
