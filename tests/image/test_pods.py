@@ -98,6 +98,18 @@ def check_dashboard(pages: Mapping[str, str], directory: Path) -> None:
     assert not {name for name in alerts if found[asked[name]]}, "alerts on a healthy cluster"
 
 
+async def settled_pages(stage: Stage, owner: str) -> dict[str, str]:
+    """Everybody's page, once the owner's has what its reflex counted, which comes every few seconds."""
+    lan = stage.cluster.lan
+    hosts = {"controller": lan.control_plane, **lan.nodes}
+    with trio.fail_after(30):
+        while True:
+            pages = {name: await trio.to_thread.run_sync(page, host.netns) for name, host in hosts.items()}
+            if "metallb_layer2_requests_received{" in pages[owner]:
+                return pages
+            await trio.sleep(0.5)
+
+
 async def hand_over(stage: Stage, owners: dict[str, str], grace: float) -> None:
     """The kubelet's SIGTERM: within the grace period it is gone and somebody else has all it had."""
     leaver = next(iter(owners.values()))
@@ -122,11 +134,7 @@ async def test_base_runs_as_it_is_written(image: Path, kube_programs: Programs, 
             check_speaker(stage.cluster.speaker(node))
             status: dict[str, Any] = await stage.cluster.status(node) or {}
             assert sorted(member["name"] for member in status["members"]) == ["node-1", "node-2"]
-        lan = stage.cluster.lan
-        pages = {
-            name: await trio.to_thread.run_sync(page, host.netns)
-            for name, host in {"controller": lan.control_plane, **lan.nodes}.items()
-        }
+        pages = await settled_pages(stage, next(iter(owners.values())))
         check_page(pages["controller"], CONTROLLER)
         check_page(pages[next(iter(owners.values()))], SPEAKER)
         await trio.to_thread.run_sync(check_dashboard, pages, tmp_path)
