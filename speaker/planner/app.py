@@ -36,7 +36,7 @@ from speaker.planner.link import Link, ReflexGone, fit
 from speaker.planner.metrics import Metrics
 from speaker.planner.plan import Plan, Planner, Rules
 from speaker.planner.reflex import Reflex
-from speaker.planner.report import Assigned, NoInterface, Reporter, Withdrawn
+from speaker.planner.report import Announced, Assigned, NoInterface, Reporter, Withdrawn
 from speaker.planner.routed import Routed
 from speaker.planner.sources import Sources
 from speaker.planner.status import (
@@ -105,6 +105,9 @@ class Program:
         self._settled = False
         """The reflex has acted upon our orders, so what we know of announcements is true."""
         self._seeds: tuple[str, ...] = ()
+        self._counted: Mapping[str, Announced] = {}
+        self._wanted: Mapping[str, tuple[str, ...]] = {}
+        """What statuses are wanted of those counted last."""
 
         failed, sources = self._count_failure, self.sources
         self._condition: Condition | None = None
@@ -213,7 +216,10 @@ class Program:
             # the routers first: theirs is the shorter plan, and it is on its way while the other is made
             view = self.sources.view(self._keeper.in_force)
             self.routed.replan(view)
+            # one turn of the loop wakes the sessions, the next lets us in again, whoever is woken first
             await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint()
+            self.routed.report(view)
             # of what comes meanwhile the configuration in force knows nothing: it is for the next plan
             self._replan(view)
 
@@ -226,9 +232,9 @@ class Program:
             sources.pools.objects.values(),
             sources.advertisements.objects.values(),
             sources.configuration_errors(),
-            [services[key] for key in announced if key in services],
+            (services[key] for key in announced if key in services),  # asked for seldom, and they are many
         )
-        self.routed.consider(sources.view(self._keeper.in_force))
+        self.routed.consider(self._keeper.in_force, sources.nodes.objects)
         assert self._keeper.condition is not None
         condition = configstate.joined(self._keeper.condition, self.routed.problems)
         if condition != self._condition:
@@ -323,7 +329,11 @@ class Program:
     def _wanted_statuses(self) -> Mapping[str, tuple[str, ...]] | None:
         if not self._settled:
             return None
-        return {key: found.interfaces for key, found in self._reporter.announced.items()}
+        announced = self._reporter.announced
+        if announced is not self._counted:
+            self._counted = announced
+            self._wanted = {key: found.interfaces for key, found in announced.items()}
+        return self._wanted
 
     def _tell_condition(self, condition: Condition) -> None:
         stale = condition.status != "True"

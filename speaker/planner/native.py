@@ -26,6 +26,7 @@ from crier.ops import logs
 from speaker.planner.bfd import News
 from speaker.planner.routerid import router_id
 from speaker.planner.routers import SessionView
+from speaker.planner.routes import differences
 
 log = logs.get(__name__)
 
@@ -178,10 +179,10 @@ class _Peer:
         before, self.told = self.told, told
         if self._session is not None and self._driver is not None:
             rib = self._session.rib
-            for prefix in before.keys() - told.keys():
-                rib.withdraw(prefix)
-            for prefix, path in told.items():
-                if before.get(prefix) is not path:  # what did not change is the very same object
+            for prefix, path in differences(before, told).items():
+                if path is None:
+                    rib.withdraw(prefix)
+                else:
                     rib.announce(prefix, path)
             self._driver.poke()
 

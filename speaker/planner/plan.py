@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import Enum
 from hashlib import sha256
@@ -156,17 +157,25 @@ class Planner:
         self._configuration: Configuration | None = None
         self._electorates: dict[tuple[L2Advertisement, ...], _Current] = {}
         self._decided: dict[str, _Decided] = {}
+        self._planned: int | None = None
+        """The number of the view planned last."""
         self._last = Plan()
 
     def plan(self, view: View) -> Plan:
+        touched, self._planned = view.touched(self._planned), view.number
         if view.configuration is not self._configuration:
+            touched = None
             self._configuration = view.configuration
             self._electorates.clear()
             self._decided.clear()
         if view.nodes != self._nodes:
+            touched = None
             self._nodes = dict(view.nodes)
             for ads, current in self._electorates.items():
                 current.renew(_Electorate.of(ads, self._nodes, self._me, self._rules))
+        if touched is not None:
+            self._last = self._amended(touched, view)
+            return self._last
         decided = {key: self._look(key, view) for key in sorted(view.services)}
         if len(decided) == len(self._decided) and all(
             it is self._decided.get(key) for key, it in decided.items()
@@ -180,6 +189,31 @@ class Planner:
         }
         self._last = Plan(_vips(verdicts.values()), verdicts)
         return self._last
+
+    def _amended(self, touched: AbstractSet[str], view: View) -> Plan:
+        """The last plan with only these services decided again."""
+        verdicts = dict(self._last.verdicts)
+        vips_differ = differs = False
+        for key in touched:
+            was = self._decided.get(key)
+            now = self._look(key, view) if key in view.services else None
+            if now is was:
+                continue
+            if now is None:
+                del self._decided[key]
+            else:
+                self._decided[key] = now
+            before, after = verdicts.pop(key, None), now.verdict if now is not None else None
+            if after is not None and after.objection is Objection.OTHER_CLASS:
+                after = None
+            if after is not None:
+                verdicts[key] = after
+            if before != after:
+                differs = True
+                vips_differ |= any(each is not None and each.candidates for each in (before, after))
+        if not differs:
+            return self._last
+        return Plan(_vips(verdicts.values()) if vips_differ else self._last.vips, verdicts)
 
     def _look(self, key: str, view: View) -> _Decided:
         service, slices = view.services[key], view.slices.get(key, ())

@@ -24,9 +24,9 @@ from speaker.planner.native import NativeRouters
 from speaker.planner.plan import Rules
 from speaker.planner.report import Assigned, Withdrawn
 from speaker.planner.routers import Routers, SessionView
-from speaker.planner.routes import RoutePlanner, Routes
+from speaker.planner.routes import RoutePlanner, Routes, Verdict
 from speaker.planner.sources import Sources
-from speaker.planner.view import View
+from speaker.planner.view import Configuration, View
 from speaker.settings import BgpType, Settings
 
 log = logs.get(__name__)
@@ -64,6 +64,9 @@ class Routed:
         self._told_faults: frozenset[Fault] = frozenset()
         self._drain_fault = ""
         self.routes = Routes()
+        self._counted: Mapping[str, Verdict] = {}
+        self._wanted: Mapping[str, tuple[str, ...]] = {}
+        """What is wanted of the verdicts counted last."""
 
     async def run(self) -> None:
         await self.routers.run()
@@ -73,12 +76,12 @@ class Routed:
 
     # ---------------------------------------------------------------------------------- what comes in
 
-    def consider(self, view: View) -> None:
+    def consider(self, configuration: Configuration | None, nodes: Mapping[str, Node]) -> None:
         """Take in the newest configuration."""
-        if view.configuration is None or not self._sources.bgp_synced:
+        if configuration is None or not self._sources.bgp_synced:
             return
-        node = view.nodes.get(self._me, Node(name=self._me))
-        pools = view.configuration.pools.pools.values()
+        node = nodes.get(self._me, Node(name=self._me))
+        pools = configuration.pools.pools.values()
         before = self._keeper.in_force
         self._keeper.consider(self._sources.bgp_objects(), pools, node, self._sources.bgp_errors())
         self._tell_faults()
@@ -97,6 +100,9 @@ class Routed:
         self.routes = self._planner.plan(view, self._keeper.in_force)
         self._peers = self._keeper.in_force.peers_of(node)
         self.routers.apply(self._peers, self.routes.peers, node)
+
+    def report(self, view: View) -> None:
+        """Tell of the plan just made: after the routers, who wait for it."""
         for news in self._reporter.update(self.routes, view.services):
             match news:
                 case Assigned(key, addresses):
@@ -147,7 +153,11 @@ class Routed:
         """Services and the peers that are to be told of them; None while that is not known yet."""
         if not self.planned:
             return None
-        return {key: verdict.peers for key, verdict in self.routes.verdicts.items() if verdict.peers}
+        verdicts = self.routes.verdicts
+        if verdicts is not self._counted:
+            self._counted = verdicts
+            self._wanted = {key: verdict.peers for key, verdict in verdicts.items() if verdict.peers}
+        return self._wanted
 
     # ------------------------------------------------------------------------------------ the events
 

@@ -77,6 +77,44 @@ class Verdict:
     """Names of the peers that are told of it, sorted: what ServiceBGPStatus says.  Session or not."""
 
 
+class Table(dict[Prefix, Path]):
+    """What one peer is told, and in what that differs from the table it was made from.
+
+    Not to be changed once it is made.
+    """
+
+    __slots__ = ("_before", "_news", "_number")
+    _numbers = itertools.count(1)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._number, self._before = next(self._numbers), 0
+        self._news: Mapping[Prefix, Path | None] = {}
+
+    def amended(self, news: Mapping[Prefix, Path | None]) -> Table:
+        """With what is new; None takes a prefix away.  The very same when nothing is."""
+        if not news:
+            return self
+        found = Table()
+        found.update(self)
+        _amend(found, news)
+        found._before, found._news = self._number, news
+        return found
+
+    def made_from(self, other: Mapping[Prefix, Path]) -> Mapping[Prefix, Path | None] | None:
+        """The news over the other table; None when this one was not made from it."""
+        return self._news if isinstance(other, Table) and other._number == self._before else None
+
+
+def differences(before: Mapping[Prefix, Path], after: Mapping[Prefix, Path]) -> Mapping[Prefix, Path | None]:
+    """What turns one into the other; None takes a prefix away.  What did not change is the same object."""
+    if isinstance(after, Table) and (news := after.made_from(before)) is not None:
+        return news
+    gone: dict[Prefix, Path | None] = dict.fromkeys(before.keys() - after.keys())
+    gone.update((prefix, path) for prefix, path in after.items() if before.get(prefix) is not path)
+    return gone
+
+
 @dataclass(frozen=True, slots=True)
 class Routes:
     peers: Mapping[str, Mapping[Prefix, Path]] = field(default_factory=dict)
@@ -111,7 +149,9 @@ class RoutePlanner:
         self._paths: dict[tuple[int, bool], Path] = {}
         self._sharers: dict[Prefix, tuple[str, ...]] = {}
         """The services behind each prefix, sorted."""
-        self._told: dict[str, Mapping[Prefix, Path]] = {}
+        self._told: dict[str, Table] = {}
+        self._planned: int | None = None
+        """The number of the view planned last."""
         self._last = Routes()
 
     def plan(self, view: View, bgp: BgpConfiguration | None) -> Routes:
@@ -119,11 +159,19 @@ class RoutePlanner:
         other = bgp is not self._bgp or view.configuration is not self._configuration or node != self._node
         if other:
             self._begin(node, bgp, view.configuration)
+        keys = view.touched(self._planned) if not other else None
+        self._planned = view.number
+        if keys is None:
+            keys = self._decided.keys() | view.services.keys()
         touched: set[Prefix] = set()
-        verdicts: dict[str, Verdict | None] = dict.fromkeys(self._decided.keys() - view.services.keys())
-        for key in verdicts:
-            self._place(key, self._decided.pop(key).offers, (), touched)
-        for key, service in view.services.items():
+        verdicts: dict[str, Verdict | None] = {}
+        for key in keys:
+            service = view.services.get(key)
+            if service is None:
+                if key in self._decided:
+                    self._place(key, self._decided.pop(key).offers, (), touched)
+                    verdicts[key] = None
+                continue
             slices = view.slices.get(key, ())
             known = self._decided.get(key)
             if known is not None and (
@@ -147,7 +195,7 @@ class RoutePlanner:
         self._decided.clear()
         self._sharers.clear()
         self._paths.clear()
-        self._told = {peer.name: {} for peer in self._peers}
+        self._told = {peer.name: Table() for peer in self._peers}
         self._last = Routes()
 
     def _decide(self, service: Service, view: View) -> tuple[Verdict | None, _Offers]:
@@ -209,7 +257,7 @@ class RoutePlanner:
                     path = united  # what does not fit on the route of an aggregate is left out
             if told.get(prefix) != path:
                 news[prefix] = path
-        self._told[peer] = _amended(told, news)
+        self._told[peer] = told.amended(news)
 
 
 _Offers = tuple[tuple[tuple[str, ...], tuple[tuple[Prefix, Path], ...]], ...]
@@ -233,12 +281,16 @@ def _amended(old: Mapping[K, V], news: Mapping[K, V | None]) -> Mapping[K, V]:
     if not news:
         return old
     found = dict(old)
+    _amend(found, news)
+    return found
+
+
+def _amend(found: dict[K, V], news: Mapping[K, V | None]) -> None:
     for key, value in news.items():
         if value is None:
             found.pop(key, None)
         else:
             found[key] = value
-    return found
 
 
 def _prefixes(offers: _Offers) -> set[Prefix]:

@@ -28,7 +28,7 @@ from crier.kube.resources import Resource
 from crier.kube.watch import Mirror, watch
 from speaker.planner import configstate
 from speaker.planner.bgpconfiguration import BgpObjects, Fault
-from speaker.planner.view import Configuration, SliceIndex, View
+from speaker.planner.view import Configuration, Since, SliceIndex, View
 from speaker.settings import Settings
 
 SECRETS_PATIENCE: Final = 5.0
@@ -50,13 +50,13 @@ class Sources:
         bgp_statuses_changed: Callable[[], None],
         state_changed: Callable[[], None],
     ) -> None:
-        self.services = Mirror(Service.decode)
+        self.services = Mirror(Service.decode, keep_changes=True)
         self.slices = Mirror(EndpointSlice.decode, keep_changes=True)
         self.nodes = Mirror(Node.decode)
         self.pools = Mirror(PoolObject.decode)
         self.advertisements = Mirror(L2AdvertisementObject.decode)
         self.pods = Mirror(Pod.decode)
-        self.statuses = Mirror(ServiceL2Status.decode)
+        self.statuses = Mirror(ServiceL2Status.decode, keep_changes=True)
         self.states = Mirror(ConfigurationState.decode)
         self.bgp_peers = Mirror(BgpPeerObject.decode)
         self.bgp_advertisements = Mirror(BgpAdvertisementObject.decode)
@@ -64,7 +64,7 @@ class Sources:
         self.communities = Mirror(CommunityObject.decode)
         self.secrets = Mirror(password_of)
         """Of the namespace; watched once a BGPPeer asks for one."""
-        self.bgp_statuses = Mirror(ServiceBgpStatus.decode)
+        self.bgp_statuses = Mirror(ServiceBgpStatus.decode, keep_changes=True)
         """This node's own."""
         self._settings = settings
         self._changed = changed
@@ -73,6 +73,7 @@ class Sources:
         self._bgp_statuses_changed = bgp_statuses_changed
         self._state_changed = state_changed
         self._grouped = SliceIndex()
+        self._views = 0
         self._secrets_wanted = trio.Event()
         self._secrets_late = False
         """They were waited for long enough; the peers that need none shall not wait for ever."""
@@ -198,10 +199,16 @@ class Sources:
             task_status.started()
 
     def view(self, configuration: Configuration | None) -> View:
+        touched = self.services.take_changes()
         if changed := self.slices.take_changes():
-            self._grouped.update(changed, self.slices.objects)
+            touched |= self._grouped.update(changed, self.slices.objects)
+        self._views += 1
         return View(
-            dict(self.services.objects), self._grouped.groups, dict(self.nodes.objects), configuration
+            dict(self.services.objects),
+            self._grouped.groups,
+            dict(self.nodes.objects),
+            configuration,
+            Since(self._views, touched),
         )
 
     def _peers_changed(self) -> None:

@@ -34,6 +34,9 @@ been deleted by another before we looked."""
 LOST_RACE_PAUSE: Final = 0.2
 """Seconds until we look again after somebody was faster; most times the watch wakes us before."""
 
+SLICE: Final = 100
+"""Services that are looked at in one turn of the loop."""
+
 
 class Writer(ABC):
     """What the writers share: who we are, and how a failed write is tried again."""
@@ -127,39 +130,84 @@ class ServiceStatusWriter(Writer, Generic[S]):
         self._wanted = wanted
         self._damper = Damper(statuses.longest_pause)
         self._echoes: _Echoes[S] = _Echoes()
+        self._last: Mapping[str, tuple[str, ...]] = {}
+        """What was wanted when we looked last."""
+        self._services: dict[str, str] = {}
+        """The service of each object in the mirror."""
+        self._objects: dict[str, set[str]] = {}
+        """The objects of each service."""
+        self._due: set[str] = set()
+        """Services that are to be looked at: there may be very many, with news of one."""
 
     async def write(self) -> float:
         wanted = self._wanted()
         if wanted is None or not self._mirror.synced:
             return float("inf")
-        now = trio.current_time()
+        self._take_in(wanted)
         look_again = float("inf")
-        self._damper.forget(wanted, now)
-        existing = self._echoes.over(self._mirror.objects, now)
-        for action in self._statuses.reconcile(wanted, existing.values(), self._me, self.owner):
-            if isinstance(action, Create) and (ready_at := self._damper.ready_at(action.service)) > now:
-                look_again = min(look_again, ready_at)
-                continue
-            if not await self._perform(action, wanted):
-                look_again = min(look_again, trio.current_time() + LOST_RACE_PAUSE)
+        for number, service in enumerate(sorted(self._due), 1):
+            again = await self._settle(service, wanted)
+            if again is None:
+                self._due.discard(service)
+            else:
+                look_again = min(look_again, again)
+            if number % SLICE == 0:
+                await trio.lowlevel.checkpoint()  # the routers' turn, and everybody else's
         return min(look_again, self._echoes.next_expiry())
 
-    async def _perform(self, action: Create | Amend | Delete, wanted: Mapping[str, tuple[str, ...]]) -> bool:
+    def _take_in(self, wanted: Mapping[str, tuple[str, ...]]) -> None:
+        """Find out which services there is news of."""
+        now = trio.current_time()
+        if wanted is not self._last:
+            before, self._last = self._last, wanted
+            self._due |= before.keys() - wanted.keys()
+            self._due.update(service for service, listed in wanted.items() if before.get(service) != listed)
+            self._damper.forget(wanted, now)
+        for key in self._mirror.take_changes():
+            found = self._mirror.objects.get(key)
+            was, service = self._services.pop(key, ""), found.service_key if found is not None else ""
+            if was:
+                self._objects[was].discard(key)
+            if service:
+                self._services[key] = service
+                self._objects.setdefault(service, set()).add(key)
+            if was and not self._objects[was]:
+                del self._objects[was]
+            self._due |= {was, service} - {""}
+        self._due |= self._echoes.expired(now)
+
+    async def _settle(self, service: str, wanted: Mapping[str, tuple[str, ...]]) -> float | None:
+        """Make the objects of one service right.  Returns when (trio time) to look again, None: no need."""
+        again: float | None = None
+        listed = {service: wanted[service]} if service in wanted else {}
+        found = {key: self._mirror.objects[key] for key in self._objects.get(service, ())}
+        existing = self._echoes.over(service, found, trio.current_time())
+        for action in self._statuses.reconcile(listed, existing.values(), self._me, self.owner):
+            ready_at = self._damper.ready_at(service)
+            if isinstance(action, Create) and ready_at > trio.current_time():
+                again = ready_at
+            elif not await self._perform(action, service, wanted):
+                again = trio.current_time() + LOST_RACE_PAUSE
+        return again
+
+    async def _perform(
+        self, action: Create | Amend | Delete, service: str, wanted: Mapping[str, tuple[str, ...]]
+    ) -> bool:
         """False when somebody else changed the object first, so that it has to be looked at again."""
         try:
             match action:
-                case Create(service):
+                case Create():
                     body = self._statuses.new_object(service, self._me, self.owner)
                     raw = await self._api.create(self._statuses.kind, body, namespace=self._namespace)
                     self._damper.made(service, trio.current_time())
                     made = self._statuses.decode(raw)
-                    self._note(made.name, made)
+                    self._note(service, made.name, made)
                     await self._write_status(made.name, service, wanted[service])
-                case Amend(name, service, listed):
+                case Amend(name, _, listed):
                     await self._write_status(name, service, listed)
                 case Delete(name, uid):
                     await self._api.delete(self._statuses.kind, name, namespace=self._namespace, uid=uid)
-                    self._note(name, None)
+                    self._note(service, name, None)
         except (NotFound, Conflict, DecodeError) as problem:
             log.debug("status_changed_meanwhile", error=problem)
             return False
@@ -178,35 +226,48 @@ class ServiceStatusWriter(Writer, Generic[S]):
             namespace=self._namespace,
             subresource="status",
         )
-        self._note(name, self._statuses.decode(raw))
+        self._note(service, name, self._statuses.decode(raw))
 
-    def _note(self, name: str, now: S | None) -> None:
+    def _note(self, service: str, name: str, now: S | None) -> None:
         key = f"{self._namespace}/{name}"
-        self._echoes.note(key, self._mirror.objects.get(key), now, trio.current_time())
+        self._echoes.note(service, key, self._mirror.objects.get(key), now, trio.current_time())
 
 
 class _Echoes(Generic[S]):
     """Our own writes, until the watch brings them back: else we would do everything twice."""
 
     def __init__(self) -> None:
-        self._written: dict[str, tuple[S | None, S | None, float]] = {}
+        self._written: dict[str, dict[str, tuple[S | None, S | None, float]]] = {}
+        """By service, and by key of the object."""
 
-    def note(self, key: str, before: S | None, after: S | None, now: float) -> None:
+    def note(self, service: str, key: str, before: S | None, after: S | None, now: float) -> None:
         """`before` is what the mirror shows now; as long as it shows that, `after` is the truth."""
-        self._written[key] = (before, after, now + ECHO_TIMEOUT)
+        self._written.setdefault(service, {})[key] = (before, after, now + ECHO_TIMEOUT)
 
     def next_expiry(self) -> float:
-        return min((until for _, _, until in self._written.values()), default=float("inf"))
+        untils = (until for written in self._written.values() for _, _, until in written.values())
+        return min(untils, default=float("inf"))
 
-    def over(self, mirror: Mapping[str, S], now: float) -> dict[str, S]:
-        found = dict(mirror)
-        for key, (before, after, until) in list(self._written.items()):
-            if now >= until or mirror.get(key) is not before:
-                del self._written[key]
+    def expired(self, now: float) -> set[str]:
+        """The services of which something written has not come back in time."""
+        return {
+            service
+            for service, written in self._written.items()
+            if any(until <= now for _, _, until in written.values())
+        }
+
+    def over(self, service: str, mirrored: Mapping[str, S], now: float) -> dict[str, S]:
+        """The objects of a service as they are by now; `mirrored` is what the mirror has of them."""
+        found, written = dict(mirrored), self._written.get(service, {})
+        for key, (before, after, until) in list(written.items()):
+            if now >= until or mirrored.get(key) is not before:
+                del written[key]
             elif after is None:
                 found.pop(key, None)
             else:
                 found[key] = after
+        if not written:
+            self._written.pop(service, None)
         return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -63,6 +64,16 @@ class Configuration:
 
 
 @dataclass(frozen=True, slots=True)
+class Since:
+    """What is new in a view: whoever planned the view before need look at nothing else."""
+
+    number: int
+    """Of the view; the one before has the number before."""
+    services: AbstractSet[str]
+    """The services, by `namespace/name`, that came, changed or went, or whose slices did."""
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     services: Mapping[str, Service]
     """By `namespace/name`."""
@@ -71,6 +82,18 @@ class View:
     nodes: Mapping[str, Node]
     configuration: Configuration | None = field(default=None)
     """None until there was one that could be used."""
+    since: Since | None = field(default=None, compare=False)
+    """None: nobody kept count, and everything has to be looked at."""
+
+    def touched(self, planned: int | None) -> AbstractSet[str] | None:
+        """The services that may differ from the view with the number `planned`; None: any of them."""
+        if self.since is None or planned is None or self.since.number != planned + 1:
+            return None
+        return self.since.services
+
+    @property
+    def number(self) -> int | None:
+        return self.since.number if self.since is not None else None
 
 
 class SliceIndex:
@@ -82,8 +105,8 @@ class SliceIndex:
         """Slice to its service, both by `namespace/name`."""
         self._members: dict[str, set[str]] = {}
 
-    def update(self, changed: Iterable[str], objects: Mapping[str, EndpointSlice]) -> None:
-        """Take in which slices came, changed or went."""
+    def update(self, changed: Iterable[str], objects: Mapping[str, EndpointSlice]) -> set[str]:
+        """Take in which slices came, changed or went.  Returns the services they belonged or belong to."""
         touched: set[str] = set()
         for key in changed:
             found = objects.get(key)
@@ -103,6 +126,7 @@ class SliceIndex:
                 groups.pop(owner, None)
                 del self._members[owner]
         self.groups = groups
+        return touched
 
 
 def by_service(slices: Iterable[EndpointSlice]) -> dict[str, tuple[EndpointSlice, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ from crier.kube.model.endpoints import Endpoint, EndpointSlice
 from crier.kube.model.node import EXCLUDE_LABEL, Node, parse_drain
 from crier.kube.model.pool import PoolObject
 from crier.kube.model.service import Service
-from speaker.planner.view import Configuration, View, by_service
+from speaker.planner.view import Configuration, Since, View, by_service
 
 SPACE = "metallb-system"
 
@@ -98,3 +99,18 @@ def view(
         {each.name: each for each in found},
         configured,
     )
+
+
+def counted(world: View, before: View | None) -> View:
+    """The view with what is new in it over the one before, as Sources keeps count of it."""
+    if before is None:
+        return replace(world, since=Since(1, frozenset(world.services)))
+    keys = world.services.keys() | before.services.keys() | world.slices.keys() | before.slices.keys()
+    new = {
+        key
+        for key in keys
+        if world.services.get(key) != before.services.get(key)
+        or world.slices.get(key, ()) != before.slices.get(key, ())
+    }
+    assert before.number is not None
+    return replace(world, since=Since(before.number + 1, new))

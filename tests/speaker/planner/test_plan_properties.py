@@ -18,6 +18,7 @@ from speaker.planner.view import View
 from tests.speaker.planner.builders import (
     ad_object,
     configuration,
+    counted,
     endpoint,
     node,
     on_node,
@@ -159,6 +160,20 @@ def test_remembering_changes_nothing(worlds: list[View]) -> None:
     for world in worlds:
         for mixed in (world, replace(world, configuration=worlds[0].configuration), worlds[0]):
             assert planner.plan(mixed) == plan(mixed, "a", Rules())
+
+
+@settings(max_examples=50)
+@given(st.lists(views(), min_size=2, max_size=6), st.data())
+def test_looking_only_at_what_is_new_changes_nothing(worlds: list[View], data: st.DataObject) -> None:
+    """Mostly services change; and a view that was never planned is made up for."""
+    planner = Planner("a", Rules())
+    seen: View | None = None
+    for world in worlds:
+        if seen is not None and data.draw(st.integers(0, 3)):
+            world = replace(world, nodes=worlds[0].nodes, configuration=worlds[0].configuration)
+        seen = counted(world, seen)
+        if data.draw(st.integers(0, 3)):
+            assert planner.plan(seen) == plan(seen, "a", Rules())
 
 
 @given(st.sets(st.text(min_size=1), min_size=2), st.ip_addresses(), st.data())

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bgp_lite.attributes import Path
-from bgp_lite.prefix import parse_prefix
+from bgp_lite.prefix import Prefix, parse_prefix
 from crier.kube.model.bfdprofile import BfdProfileObject
 from crier.kube.model.bgpadvertisement import BgpAdvertisementObject
 from crier.kube.model.bgppeer import BgpPeerObject
@@ -23,10 +23,11 @@ from crier.kube.model.node import Node
 from crier.kube.model.service import Service
 from speaker.planner.bgpconfiguration import BgpConfiguration
 from speaker.planner.plan import Rules
-from speaker.planner.routes import Objection, RoutePlanner, Routes, plan_routes, prefix_of
+from speaker.planner.routes import Objection, RoutePlanner, Routes, differences, plan_routes, prefix_of
 from speaker.planner.view import View
 from tests.speaker.planner.builders import (
     configuration,
+    counted,
     endpoint,
     node,
     nodes,
@@ -344,7 +345,10 @@ def test_the_planner_with_a_memory_says_the_same(steps: list[Any]) -> None:
         ),
     }
     pools = configuration()
-    planner = RoutePlanner("a", Rules())
+    planner, counting = RoutePlanner("a", Rules()), RoutePlanner("a", Rules())
+    before: View | None = None
+    tables = Routes()
+    told: dict[tuple[str, Prefix], Path] = {}
     services: dict[str, Service] = {}
     slices: dict[str, Any] = {}
     for name, ips, local, there, drain, which in steps:
@@ -356,3 +360,14 @@ def test_the_planner_with_a_memory_says_the_same(steps: list[Any]) -> None:
         found = planner.plan(seen, configured[which])
         assert found == plan_routes(seen, configured[which], "a", Rules())
         assert planner.plan(seen, configured[which]) is found
+        before = counted(seen, before)
+        tables, last = counting.plan(before, configured[which]), tables
+        assert tables == found
+        told = {each: path for each, path in told.items() if each[0] in tables.peers}
+        for name, table in tables.peers.items():
+            for prefix, path in differences(last.peers.get(name, {}), table).items():
+                if path is None:
+                    del told[name, prefix]
+                else:
+                    told[name, prefix] = path
+            assert table == {prefix: path for (peer, prefix), path in told.items() if peer == name}
