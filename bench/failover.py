@@ -2,15 +2,18 @@
 
     python bench/failover.py [--json FILE] [--runs 20] [--systems crier,metallb,keepalived,keepalived-30ms]
                              [--rows power-off,power-off-10,power-off-flood,kill,stop,return,return-10,
-                                     carrier] [--logs DIR]
+                                     carrier,carrier-only] [--logs DIR]
 
 Root.  Each system gets a LAN of namespaces with one VIP; every run waits until exactly one node answers and
 the client has lost nothing for a second, does something to that node, waits until all is well without it, and
 brings it back.  Nothing is retried and nothing left out.  The client: see `crier/lab/client.py`.  In the row
-power-off-flood another host asks ARP for the VIP as often as its processor lets it, all the while.
+power-off-flood another host asks ARP for the VIP as often as its processor lets it, all the while.  In the
+row carrier the nodes talk to each other over a second interface, and the one that announces loses its link;
+in carrier-only it is the only one.
 
-A row is a scenario and a number of nodes.  With `--json` every sample is kept as it comes, and runs that are
-in the file already are not made again: an interrupted bench goes on where it was, and rows may be added.
+A row is a scenario and a number of nodes; the rows of one lab take turns, run by run.  With `--json` every
+sample is kept as it comes, and runs that are in the file already are not made again: an interrupted bench
+goes on where it was, and rows may be added.
 """
 
 from __future__ import annotations
@@ -51,7 +54,7 @@ from crier.lab.services import CATALOGUE
 LOOK_INTERVAL: Final = 0.1
 HOLD: Final = 0.5
 """Seconds that all must stay well; a speaker's second thoughts come sooner."""
-PATIENCE: Final = 60.0
+PATIENCE: Final = 180.0
 SETTLE: Final = 0.2
 """Seconds after the last good look, so that the last answers are in."""
 SYSTEMS: Final = ("crier", "metallb", "keepalived", "keepalived-30ms")
@@ -64,6 +67,7 @@ SCENARIOS: Final = {
     "return": ("partition", 3),
     "return-10": ("partition", 10),
     "carrier": ("carrier", 3),
+    "carrier-only": ("carrier-only", 3),
 }
 """Row: what is done, and among how many nodes."""
 MANY: Final = 10
@@ -71,12 +75,23 @@ FLOODED: Final = 1.0
 """Seconds between the start of a flood and the power-off."""
 STRANGER: Final = 66
 """Last part of the address of the host that floods."""
+FABRIC: Final = {"carrier"}
+"""Scenarios on nodes that have a second network among themselves."""
+_KERNELS: Final = "its address is the kernel's: no speaker could end and leave the node serving"
 NOT_MEASURED: Final = {
-    ("keepalived", "kill"), ("keepalived", "stop"), ("keepalived", "carrier"),
-    ("keepalived", "power-off-flood"), ("keepalived-30ms", "power-off-flood"),
-    ("keepalived-30ms", "kill"), ("keepalived-30ms", "stop"), ("keepalived-30ms", "carrier"),
-}  # fmt: skip
-"""Its address is the kernel's: there is no speaker that could end and leave the node serving."""
+    **{
+        (name, scenario): why
+        for name in ("keepalived", "keepalived-30ms")
+        for scenario, why in {
+            "kill": _KERNELS,
+            "stop": _KERNELS,
+            "carrier": "the lab sets it up on one network only",
+            "carrier-only": "VRRP and the address share an interface: see the silent cut",
+            "power-off-flood": "the kernel answers ARP for it",
+        }.items()
+    },
+    ("metallb", "carrier"): "it does not look at the link: the address stays where nobody reaches it",
+}
 
 
 class System(Protocol):
@@ -119,17 +134,28 @@ class Sample:
     """Until all was well, the second of watching included."""
     client_late: float
     """How late the client's loop was at worst; it says nothing about times shorter than this."""
+    backend_late: float
+    """How long a probe lay unread in a backend's socket at worst."""
     load: float
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Lab:
+    nodes: int
+    fabric: bool
+
+    @classmethod
+    def of(cls, row: str) -> Lab:
+        scenario, nodes = SCENARIOS[row]
+        return cls(nodes, scenario in FABRIC)
 
 
 class Bench:
     """One system, up for the length of `play`."""
 
-    def __init__(
-        self, name: str, nodes: int, run: Run, rng: random.Random, programs: Programs | None
-    ) -> None:
+    def __init__(self, name: str, lab: Lab, run: Run, rng: random.Random, programs: Programs | None) -> None:
         self.name = name
-        self.nodes = nodes
+        self.nodes = nodes = lab.nodes
         self.samples: list[Sample] = []
         self._rng = rng
         self._system: System
@@ -139,7 +165,7 @@ class Bench:
             self._system = keepalived.Keepalived(run, nodes, 0.03 if name.endswith("-30ms") else None)
         else:
             self._service = CATALOGUE["web"]
-            settings = Settings(nodes, (self._service,), programs=programs)
+            settings = Settings(nodes, (self._service,), programs=programs, fabric=lab.fabric)
             self._system = self._cluster = Cluster(run, settings)
         self._live = set(self._system.lan.nodes)
         self._prober: Prober
@@ -163,13 +189,14 @@ class Bench:
         await trio.sleep(FLOODED if flood is not None else 0)
         await trio.sleep(self._rng.uniform(0, 1))  # no moment of a protocol's period is preferred
         self._live.discard(owner)
+        begun_at = time.monotonic()
         await self._phase(scenario, number, owner, undone=False)
         if flood is not None:
             flood.expected = True
             flood.send(signal.SIGKILL)
             await flood.wait(PATIENCE)
         if scenario not in ("kill", "stop") and self._cluster is not None:
-            await trio.sleep(max(0.0, GRACE - 1))
+            await trio.sleep(max(0.0, begun_at + GRACE - time.monotonic()))
             await self._set_ready(owner, False)
         self._live.add(owner)
         await self._phase(scenario, number, owner, undone=True)
@@ -188,7 +215,8 @@ class Bench:
         clock = time.strftime("%H:%M:%S") + f"{time.time() % 1:.3f}"[1:]
         at = time.monotonic()
         await act()
-        await self._steady(node if undone else None)
+        # told by the wire alone where the node is still a member, and rightly
+        await self._steady(node if undone else None, by_wire=scenario in FABRIC and not undone)
         took = time.monotonic() - at
         await trio.sleep(SETTLE)
         records, late = await self._prober.result(at, time.monotonic())
@@ -197,14 +225,16 @@ class Bench:
             self.name, self.nodes, scenario, number, undone, round(at, 3), clock, node,
             outage=round(record.probes.outage * 1000, 1), lost=record.probes.lost,
             unanswered=round(record.asks.outage * 1000, 1), shared=round(record.asks.shared * 1000, 1),
-            steady=round(took * 1000), client_late=round(late * 1000, 1), load=round(load, 1),
+            steady=round(took * 1000), client_late=round(late.client * 1000, 1),
+            backend_late=round(late.backend * 1000, 1), load=round(load, 1),
         )  # fmt: skip
         self.samples.append(sample)
         print(
             f"{clock} {self.name} {scenario}{' undone' if undone else ''} {number}, {node}: "
             f"outage {sample.outage:g} ms, lost {sample.lost}, ARP gap {sample.unanswered:g} ms, "
             f"two owners {sample.shared:g} ms, steady after {sample.steady:g} ms, load {sample.load:g}"
-            + (f", client {sample.client_late:g} ms late" if late else ""),
+            + (f", client {sample.client_late:g} ms late" if late.client else "")
+            + (f", a backend {sample.backend_late:g} ms late" if late.backend else ""),
             file=sys.stderr, flush=True,
         )  # fmt: skip
 
@@ -219,7 +249,7 @@ class Bench:
                     await self._system.stop_speaker(node)
                 case "partition":
                     self._system.lan.cut(node, silent=True)
-                case "carrier":
+                case "carrier" | "carrier-only":
                     self._system.lan.cut(node)
 
         return do
@@ -231,7 +261,7 @@ class Bench:
                     await self._system.power_on(node)
                 case "kill" | "stop":
                     self._system.start_speaker(node)
-                case "partition" | "carrier":
+                case "partition" | "carrier" | "carrier-only":
                     self._system.lan.heal(node)
             if scenario not in ("kill", "stop"):
                 await self._set_ready(node, True)
@@ -242,7 +272,7 @@ class Bench:
         if self._cluster is not None:
             await trio.to_thread.run_sync(self._cluster.kubelet.set_ready, node, ready)
 
-    async def _steady(self, owner: str | None) -> str:
+    async def _steady(self, owner: str | None, *, by_wire: bool = False) -> str:
         """Wait until one living node (`owner`, if given) has answered alone and well for `HOLD`.
 
         Returns who.  Raises LabError after `PATIENCE`.
@@ -254,10 +284,11 @@ class Bench:
             if dead := self._system.processes.unexpected_deaths():
                 raise LabError(f"{dead[0].name} ended by itself\n{dead[0].tail()}")
             begun_at = time.monotonic()
-            snapshot = await self._look(begun_at)
+            by_wire = by_wire or self.name != "crier"
+            snapshot = await self._look(begun_at, by_wire)
             (vip,) = snapshot.vips.values()
             live = frozenset(self._live)
-            why = trouble(snapshot, live) if self.name == "crier" else wire_trouble(snapshot, live)
+            why = wire_trouble(snapshot, live) if by_wire else trouble(snapshot, live)
             if why is None and owner not in (None, *vip.owners):
                 why = f"{vip.owners[0]} answers and not yet {owner}"
             if why is not None:
@@ -269,9 +300,9 @@ class Bench:
             await trio.sleep(LOOK_INTERVAL)
         raise LabError(f"{self.name}: not steady after {PATIENCE:g} s: {why}")
 
-    async def _look(self, begun_at: float) -> Snapshot:
+    async def _look(self, begun_at: float, by_wire: bool) -> Snapshot:
         vips = await self._prober.state()
-        if self.name != "crier" or wire_trouble(Snapshot(begun_at, {}, vips), frozenset(self._live)):
+        if by_wire or wire_trouble(Snapshot(begun_at, {}, vips), frozenset(self._live)):
             return Snapshot(begun_at, {}, vips)  # speakers are not disturbed while things are moving
         speakers = {}
         assert self._cluster is not None
@@ -319,6 +350,9 @@ LINES: Final = (
     Line("carrier loss: client's outage", ("carrier",), False, lambda s: s.outage, "150 / 300"),
     Line("carrier back: two owners answer", ("carrier",), True, lambda s: s.shared, "-"),
     Line("carrier back: probes lost", ("carrier",), True, lambda s: s.lost, "0"),
+    Line("the only link lost: client's outage", ("carrier-only",), False, lambda s: s.outage, "250 / 500"),
+    Line("the only link back: two owners answer", ("carrier-only",), True, lambda s: s.shared, "200 / 500"),
+    Line("the only link back: probes lost", ("carrier-only",), True, lambda s: s.lost, "0"),
 )  # fmt: skip
 
 
@@ -343,20 +377,37 @@ def table(samples: Sequence[Sample]) -> str:
             )
         if any(cell != "-" for cell in cells):
             lines.append(f"| {line.what} | {' | '.join(cells)} | {line.goal} |")
+    lines += ["", *_reasons(systems)]
+    late = max((max(s.client_late, s.backend_late) for s in samples), default=0)
+    lines += [
+        "",
+        f"The measuring side (client, backends) was {late:g} ms late at worst; below 20 is not told.",
+    ]
     return "\n".join(lines)
 
 
+def _reasons(systems: Sequence[str]) -> Iterable[str]:
+    for (system, scenario), why in NOT_MEASURED.items():
+        if system in systems:
+            yield f"{system}, {scenario}: not measured, {why}."
+
+
 def missing(
-    samples: Sequence[Sample], system: str, nodes: int, rows: Sequence[str], times: int
+    samples: Sequence[Sample], system: str, lab: Lab, rows: Sequence[str], times: int
 ) -> list[tuple[str, int]]:
-    """Scenarios and numbers of the runs that are still to be made in one lab."""
-    have = {(s.scenario, s.number) for s in samples if (s.system, s.nodes) == (system, nodes) and s.undone}
+    """Scenarios and numbers of the runs that are still to be made in one lab.
+
+    Its scenarios take turns, so that an interruption, or a time of high load, is everybody's.
+    """
+    have = {
+        (s.scenario, s.number) for s in samples if (s.system, s.nodes) == (system, lab.nodes) and s.undone
+    }
+    scenarios = [SCENARIOS[row][0] for row in rows if Lab.of(row) == lab]
     return [
         (scenario, number)
-        for scenario, among in (SCENARIOS[row] for row in rows)
-        if among == nodes and (system, scenario) not in NOT_MEASURED
         for number in range(1, times + 1)
-        if (scenario, number) not in have
+        for scenario in scenarios
+        if (scenario, number) not in have and (system, scenario) not in NOT_MEASURED
     ]
 
 
@@ -378,18 +429,20 @@ class Book:
 
 
 def measure(
-    name: str, nodes: int, wanted: Sequence[tuple[str, int]], book: Book, seed: int, keep_logs: Path | None
+    name: str, lab: Lab, wanted: Sequence[tuple[str, int]], book: Book, seed: int, keep_logs: Path | None
 ) -> str | None:
     """What ended the bench early, if something did."""
     programs = metallb.programs(lambda text: print(text, file=sys.stderr)) if name == "metallb" else None
     run = runs.create()
     try:
-        trio.run(Bench(name, nodes, run, random.Random(seed), programs).play, wanted, book.add)
+        trio.run(Bench(name, lab, run, random.Random(seed), programs).play, wanted, book.add)
     except LabError as problem:
-        return f"{name}, {nodes} nodes: {problem}"
+        return f"{name}, {lab.nodes} nodes: {problem}"
     finally:
         if keep_logs is not None:
-            _copy_logs(run.directory / "logs", keep_logs / f"{name}-{nodes}")
+            _copy_logs(
+                run.directory / "logs", keep_logs / f"{name}-{lab.nodes}{'-fabric' if lab.fabric else ''}"
+            )
         run.remove()
     return None
 
@@ -438,11 +491,11 @@ def main() -> int:
     check_machine()
     book = Book(options.json)
     problems = []
-    for nodes in sorted({among for _, among in SCENARIOS.values()}):
+    for lab in sorted({Lab.of(row) for row in SCENARIOS}):
         for name in options.systems:
-            wanted = missing(book.samples, name, nodes, options.rows, options.runs)
+            wanted = missing(book.samples, name, lab, options.rows, options.runs)
             if wanted:
-                problem = measure(name, nodes, wanted, book, options.seed, options.logs)
+                problem = measure(name, lab, wanted, book, options.seed, options.logs)
                 problems += [problem] if problem is not None else []
     where = ", ".join(f"{key} {value}" for key, value in machine().items())
     print(f"seed {options.seed}; {where}\n\n{table(book.samples)}")

@@ -3,7 +3,8 @@
     python -m crier.lab.backend --node node-1 --address 172.30.0.11 --tcp 8080=default/web
 
 HTTP answers any GET with `{"node": ..., "service": ...}`; UDP answers a datagram with the same and the
-datagram's text as `echo`.
+datagram's text as `echo`, and as `waited` the seconds that it lay in the socket: a slow answer that did
+is nobody's failure but this process's.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ import selectors
 import socket
 import sys
 import threading
+import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
+
+from crier.lab.ontime import Arrivals, be_first
 
 MAX_ECHO: Final = 64
 """Octets of a datagram that are echoed; the rest is cut off."""
@@ -56,24 +60,30 @@ def http_server(node: str, service: str, address: str, port: int) -> ThreadingHT
     return Server((address, port), Handler)
 
 
-def udp_answer(node: str, service: str, datagram: bytes) -> bytes:
+def udp_answer(node: str, service: str, datagram: bytes, waited: float) -> bytes:
     echo = datagram[:MAX_ECHO].decode("ascii", errors="replace")
-    return json.dumps({"node": node, "service": service, "echo": echo}).encode()
+    answer = {"node": node, "service": service, "echo": echo, "waited": round(waited, 4)}
+    return json.dumps(answer).encode()
 
 
 def serve_udp(node: str, sockets: list[tuple[socket.socket, str]]) -> None:
+    arrivals = Arrivals()
     with selectors.DefaultSelector() as selector:
         for sock, service in sockets:
             sock.setblocking(False)
+            arrivals.note_on(sock)
             selector.register(sock, selectors.EVENT_READ, service)
         while True:
-            for key, _ in selector.select():
+            ready = selector.select()
+            arrivals.calibrate()
+            for key, _ in ready:
                 assert isinstance(key.fileobj, socket.socket)
                 receiver = key.fileobj
                 with suppress(OSError):
                     while True:
-                        datagram, sender = receiver.recvfrom(2048)
-                        receiver.sendto(udp_answer(node, key.data, datagram), sender)
+                        datagram, at, sender = arrivals.receive(receiver)
+                        waited = time.monotonic() - at
+                        receiver.sendto(udp_answer(node, key.data, datagram, waited), sender)
 
 
 def _port(text: str) -> tuple[int, str]:
@@ -90,6 +100,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tcp", action="append", default=[], type=_port, metavar="PORT=SERVICE")
     parser.add_argument("--udp", action="append", default=[], type=_port, metavar="PORT=SERVICE")
     options = parser.parse_args(argv)
+    be_first()
     sockets = []
     for address in options.address:
         for port, service in options.tcp:

@@ -17,7 +17,6 @@ import json
 import os
 import selectors
 import socket
-import struct
 import sys
 import time
 from collections import deque
@@ -32,6 +31,7 @@ import h11
 
 from crier.lab import frames
 from crier.lab.frames import IPAddress
+from crier.lab.ontime import Arrivals, be_first
 from crier.lab.probes import Log, Segment
 
 INTERFACE: Final = "eth0"
@@ -43,18 +43,9 @@ REQUEST_DEADLINE: Final = 1.0
 ASK_INTERVAL: Final = 0.02
 ASK_DEADLINE: Final = 0.1
 LATE: Final = 0.02
-"""A loop later than this is on record: what it did not send cannot have been lost."""
+"""A loop later than this is on record: what it did not send cannot have been lost.  So is a backend's."""
 MAX_ANNOUNCEMENTS: Final = 2000
 MAX_COMMAND: Final = 64 * 1024
-NICENESS: Final = -10
-PRIORITY: Final = 2
-"""Of SCHED_FIFO, one above the speakers' reflexes: a client on a machine of its own would not wait for them.
-"""
-_TIMESTAMPS: Final = 35  # SO_TIMESTAMPNS and SCM_TIMESTAMPNS, socket(7); Python has no name for it
-_TIMESPEC: Final = struct.Struct("@ll")
-_ANCILLARY: Final = socket.CMSG_SPACE(_TIMESPEC.size)
-MAX_BRACKET: Final = 50e-6
-"""Seconds between two looks at one clock for what lies between them to count as the same moment."""
 
 Handler: TypeAlias = Callable[[float], None]
 
@@ -82,35 +73,6 @@ class Target:
 
     def logs(self) -> dict[str, Log]:
         return {"probes": self.probes, "requests": self.requests, "asks": self.asks}
-
-
-class Arrivals:
-    """When datagrams arrived, as the kernel noted it: being late to read them is not their fault.
-
-    The kernel notes the time of day; it is translated to CLOCK_MONOTONIC, the clock of everything else here.
-    """
-
-    def __init__(self) -> None:
-        self._ahead = time.time() - time.monotonic()
-
-    def calibrate(self) -> None:
-        before, day, after = time.monotonic(), time.time(), time.monotonic()
-        if after - before < MAX_BRACKET:
-            self._ahead = day - (before + after) / 2
-
-    @staticmethod
-    def note_on(sock: socket.socket) -> None:
-        sock.setsockopt(socket.SOL_SOCKET, _TIMESTAMPS, 1)
-
-    def receive(self, sock: socket.socket) -> tuple[bytes, float, Any]:
-        """A datagram, when it arrived, and where from.  Raises OSError, also when there is none."""
-        data, ancillary, _, origin = sock.recvmsg(2048, _ANCILLARY)
-        now = time.monotonic()
-        for level, kind, value in ancillary:
-            if level == socket.SOL_SOCKET and kind == _TIMESTAMPS and len(value) >= _TIMESPEC.size:
-                seconds, nanoseconds = _TIMESPEC.unpack_from(value)
-                return data, min(now, seconds + nanoseconds * 1e-9 - self._ahead), origin
-        return data, now, origin
 
 
 class Exchange:
@@ -165,16 +127,19 @@ def _node(answer: bytes) -> str:
     return str(document["node"])
 
 
-def decode_answer(datagram: bytes) -> tuple[int, str]:
-    """A probe's number and the node that served it.  Raises ValueError whatever the datagram."""
+def decode_answer(datagram: bytes) -> tuple[int, str, float]:
+    """A probe's number, the node that served it, and the seconds it lay there before the backend looked.
+
+    Raises ValueError whatever the datagram.
+    """
     try:
         document = json.loads(datagram)
-        number, node = int(document["echo"]), document["node"]
-    except (ValueError, KeyError, TypeError, RecursionError) as problem:
+        number, node, waited = int(document["echo"]), document["node"], float(document["waited"])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as problem:
         raise ValueError(f"not a backend's answer: {problem}") from None
     if not isinstance(node, str):
         raise ValueError("not a backend's answer: node is no text")  # noqa: TRY004
-    return number, node
+    return number, node, waited
 
 
 class Client:
@@ -187,6 +152,7 @@ class Client:
         self._open: set[Exchange] = set()
         self._announcements: deque[tuple[float, str, str]] = deque(maxlen=MAX_ANNOUNCEMENTS)
         self._late: deque[tuple[float, float]] = deque(maxlen=MAX_ANNOUNCEMENTS)
+        self._waits: deque[tuple[float, float]] = deque(maxlen=MAX_ANNOUNCEMENTS)
         self._commands = b""
         self._ended = False
         self._arrivals = Arrivals()
@@ -281,7 +247,9 @@ class Client:
             while True:
                 datagram, at, _ = self._arrivals.receive(sock)
                 with suppress(ValueError):
-                    number, node = decode_answer(datagram)
+                    number, node, waited = decode_answer(datagram)
+                    if waited > LATE:
+                        self._waits.append((at, waited))
                     target.probes.answer(number, at, node)
 
     def _on_frame(self, sock: socket.socket, _: int, __: float) -> None:
@@ -350,6 +318,7 @@ class Client:
         """Figures for what was sent between two times; ask when the last deadline has passed."""
         return {
             "late_max": max((late for at, late in self._late if since <= at <= until), default=0.0),
+            "waited_max": max((waited for at, waited in self._waits if since <= at <= until), default=0.0),
             "vips": [
                 {
                     "address": str(target.address),
@@ -384,20 +353,12 @@ def _plain(segment: Segment) -> list[Any]:
     return [segment.start, segment.end, list(segment.answerers)]
 
 
-def _be_first() -> None:
-    """This process's clock is what the figures are measured with."""
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
-    with suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
-
-
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m crier.lab.client", description=__doc__.splitlines()[0])
     parser.add_argument("--target", action="append", required=True, type=Target.parse, metavar="JSON")
     parser.add_argument("--mac", action="append", default=[], metavar="MAC=NODE", help="who has which MAC")
     options = parser.parse_args(argv)
-    _be_first()
+    be_first()
     client = Client(options.target, dict(pair.split("=", 1) for pair in options.mac))
     gc.freeze()
     client.run()

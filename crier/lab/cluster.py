@@ -65,6 +65,8 @@ class Settings:
     """A real API server; None is the embedded one."""
     kube_proxy: bool = False
     """A real kube-proxy on every node, which needs a real API server; else the lab's own data path."""
+    fabric: bool = False
+    """Nodes, pods, gossip and the embedded API on a network of their own: see `lan`."""
     workloads: Workloads | None = None
     """Run controller and speakers as these manifests say, from an unpacked image; needs a real API server."""
 
@@ -76,9 +78,9 @@ class Cluster:
         self.run = run
         self.settings = settings
         self.programs = settings.programs or our_programs()
-        self.lan = Lan(run, settings.nodes)
+        self.lan = Lan(run, settings.nodes, fabric=settings.fabric)
         self.processes = Processes(run, outlive_us=settings.keep)
-        self.server = f"http://{self.lan.control_plane.ipv4}:{API_PORT}"
+        self.server = f"http://{self.lan.control_plane.internal4}:{API_PORT}"
         self.kubeconfig = run.directory / "kubeconfig"
         """For `kubectl` on this machine."""
         self._node_kubeconfig = run.directory / "kubeconfig-nodes"
@@ -119,7 +121,7 @@ class Cluster:
                 [
                     sys.executable, "-m", "crier.lab.api", "--listen", "127.0.0.1:0",
                     "--listen-netns",
-                    f"{netns.path(self.lan.control_plane.netns)}={self.lan.control_plane.ipv4}:{API_PORT}",
+                    f"{netns.path(self.lan.control_plane.netns)}={self.lan.control_plane.internal4}:{API_PORT}",
                     "--pod-netns", self.lan.control_plane.netns,
                     "--kubeconfig", str(self.kubeconfig), "--metallb-crds", "--ready-fd", str(writable),
                 ],
@@ -204,9 +206,9 @@ class Cluster:
             pod=pod,
             namespace=SYSTEM,
             node=host.name,
-            address=str(host.ipv4),
+            address=str(host.internal4),
             account=account,
-            api=(str(self.lan.control_plane.ipv4), API_PORT),
+            api=(str(self.lan.control_plane.internal4), API_PORT),
             secrets={SECRET: self.kubelet.secret_directory(host.name)} if component == "speaker" else {},
         )
         return self.settings.workloads.launch(component, place, directory)
@@ -226,7 +228,7 @@ class Cluster:
             "METALLB_NODE_NAME": name,
             "METALLB_POD_NAME": speaker_pod(name),
             "METALLB_NAMESPACE": SYSTEM,
-            "METALLB_ML_BIND_ADDR": str(host.ipv4),
+            "METALLB_ML_BIND_ADDR": str(host.internal4),
             "METALLB_ML_LABELS": "app=metallb,component=speaker",
             "METALLB_ML_SECRET_KEY_PATH": str(self.kubelet.secret_directory(name)),
         }
@@ -241,7 +243,7 @@ class Cluster:
 
     def _backend_command(self, host: Host) -> list[str]:
         command = [sys.executable, "-m", "crier.lab.backend", "--node", host.name]
-        command += ["--address", str(host.ipv4), "--address", str(host.ipv6)]
+        command += ["--address", str(host.internal4), "--address", str(host.internal6)]
         for service in self.settings.services:
             for port in service.ports:
                 command += [f"--{port.protocol.lower()}", f"{port.target}={service.key}"]

@@ -55,8 +55,8 @@ def node_status(host: Host, *, ready: bool) -> Object:
     return {
         "conditions": [condition],
         "addresses": [
-            {"type": "InternalIP", "address": str(host.ipv4)},
-            {"type": "InternalIP", "address": str(host.ipv6)},
+            {"type": "InternalIP", "address": str(host.internal4)},
+            {"type": "InternalIP", "address": str(host.internal6)},
             {"type": "Hostname", "address": host.name},
         ],
     }
@@ -82,9 +82,9 @@ def pod_manifest(name: str, component: str, node: str) -> Object:
 def pod_status(host: Host, component: str) -> Object:
     return {
         "phase": "Running",
-        "hostIP": str(host.ipv4),
-        "podIP": str(host.ipv4),
-        "podIPs": [{"ip": str(host.ipv4)}, {"ip": str(host.ipv6)}],
+        "hostIP": str(host.internal4),
+        "podIP": str(host.internal4),
+        "podIPs": [{"ip": str(host.internal4)}, {"ip": str(host.internal6)}],
         "conditions": [{"type": "Ready", "status": "True"}],
         "containerStatuses": [
             {"name": component, "image": "crier", "imageID": "", "ready": True, "restartCount": 0}
@@ -129,7 +129,7 @@ def slice_manifest(
         "ports": [{"name": p.name, "protocol": p.protocol, "port": p.target} for p in service.ports],
         "endpoints": [
             {
-                "addresses": [str(host.ipv4 if family == "IPv4" else host.ipv6)],
+                "addresses": [str(host.internal4 if family == "IPv4" else host.internal6)],
                 "nodeName": host.name,
                 "conditions": {
                     "ready": host.name not in unready,
@@ -171,7 +171,8 @@ class Kubelet:
             self._ensure("/api/v1/nodes", node_manifest(host))
             self._set_node_status(host, ready=True)
         self._ensure(f"/apis/apps/v1/namespaces/{SYSTEM}/deployments", deployment_manifest())
-        for pool in pool_manifests(SYSTEM):
+        interfaces = ("eth0",) if any(host.on_fabric for host in self._hosts.values()) else ()
+        for pool in pool_manifests(SYSTEM, interfaces):
             plural = {"IPAddressPool": "ipaddresspools", "L2Advertisement": "l2advertisements"}[pool["kind"]]
             self._ensure(f"{_METALLB}/{plural}", pool)
         for service in self._services:

@@ -5,10 +5,14 @@
     control-plane         eth0 172.30.0.2      fd00:c71e:7::2        where the Kubernetes API listens
     switch                a bridge; port names are the hosts' names
 
+With a *fabric*, a second network, nodes and control plane also have eth1 with 172.31.0.11... and
+fd00:c71e:8::11..., which is where the cluster knows them: the API, gossip and pods are there, and only the
+clients of Services are on the LAN.
+
 Nothing of it is in the host's own namespace, and sysctls that new namespaces inherit are set to the kernel's
 defaults, so two machines run the same LAN.  Faults are made at the switch: a port goes down (the host loses
 its carrier, like a pulled cable), turns silent (frames vanish but the carrier stays, like a broken link
-further away), or drops a share of frames.
+further away), or drops a share of frames.  The fabric has none but a power-off.
 """
 
 from __future__ import annotations
@@ -30,6 +34,8 @@ from crier.lab.runs import Run
 
 NETWORK4: Final = IPv4Network("172.30.0.0/24")
 NETWORK6: Final = IPv6Network("fd00:c71e:7::/64")
+FABRIC4: Final = IPv4Network("172.31.0.0/24")
+FABRIC6: Final = IPv6Network("fd00:c71e:8::/64")
 MIN_NODES: Final = 2
 MAX_NODES: Final = 10
 SWITCH: Final = "switch"
@@ -58,8 +64,9 @@ _HOST_SYSCTLS: Final[Mapping[str, int]] = {
 }  # fmt: skip
 # The neighbour cache as the kernel ships it (arp(7), ip-sysctl.rst).
 _NEIGHBOUR_SYSCTLS: Final[Mapping[str, int]] = {
-    f"{family}/neigh/eth0/{key}": value
+    f"{family}/neigh/{interface}/{key}": value
     for family in ("ipv4", "ipv6")
+    for interface in ("eth0", "eth1")
     for key, value in {
         "base_reachable_time_ms": 30000, "retrans_time_ms": 1000, "delay_first_probe_time": 5,
         "gc_stale_time": 60, "ucast_solicit": 3, "mcast_solicit": 3, "app_solicit": 0,
@@ -80,30 +87,40 @@ class Host:
     mac: str
     ipv4: IPv4Address
     ipv6: IPv6Address
+    internal4: IPv4Address
+    """Where the cluster knows it: on the fabric if it is on one, else the same as on the LAN."""
+    internal6: IPv6Address
     routes: bool
     """Forwards packets, as a Kubernetes node does."""
 
+    @property
+    def on_fabric(self) -> bool:
+        return self.internal4 != self.ipv4
 
-def plan_hosts(run: Run, nodes: int) -> tuple[Host, ...]:
+
+def plan_hosts(run: Run, nodes: int, *, fabric: bool = False) -> tuple[Host, ...]:
     """The client, the control plane and `nodes` nodes.  Raises LabError for a number that does not fit."""
     if not MIN_NODES <= nodes <= MAX_NODES:
         raise LabError(f"nodes: {nodes} is not between {MIN_NODES} and {MAX_NODES}")
 
     return (
         make_host(run, "client", 100),
-        make_host(run, "control-plane", 2),
-        *(make_host(run, f"node-{n}", 10 + n, routes=True) for n in range(1, nodes + 1)),
+        make_host(run, "control-plane", 2, fabric=fabric),
+        *(make_host(run, f"node-{n}", 10 + n, routes=True, fabric=fabric) for n in range(1, nodes + 1)),
     )
 
 
-def make_host(run: Run, name: str, number: int, *, routes: bool = False) -> Host:
+def make_host(run: Run, name: str, number: int, *, routes: bool = False, fabric: bool = False) -> Host:
     """`number` is the last part of its addresses."""
+    last6 = int(str(number), 16)  # so that ::11 is beside .11
     return Host(
         name=name,
         netns=run.netns(name),
         mac=f"02:c7:1e:07:00:{number:02x}",
         ipv4=NETWORK4[number],
-        ipv6=NETWORK6[int(str(number), 16)],  # so that ::11 is beside .11
+        ipv6=NETWORK6[last6],
+        internal4=(FABRIC4 if fabric else NETWORK4)[number],
+        internal6=(FABRIC6 if fabric else NETWORK6)[last6],
         routes=routes,
     )
 
@@ -156,12 +173,20 @@ def check_machine(*rulesets: str) -> None:
             raise NotPossible(f"nftables lacks something here: {problem}") from None
 
 
+def _fabric_port(host: Host) -> str:
+    return f"{host.name}.1"
+
+
+def _fabric_mac(host: Host) -> str:
+    return f"02:c7:1e:08:00:{host.mac[-2:]}"  # a node that boots is still itself to its neighbours
+
+
 class Lan:
     """The LAN of one run.  Calls are short (a few `ip` commands) and synchronous."""
 
-    def __init__(self, run: Run, nodes: int) -> None:
+    def __init__(self, run: Run, nodes: int, *, fabric: bool = False) -> None:
         self._run = run
-        hosts = plan_hosts(run, nodes)
+        hosts = plan_hosts(run, nodes, fabric=fabric)
         self.client, self.control_plane = hosts[:2]
         self.nodes: dict[str, Host] = {host.name: host for host in hosts[2:]}
         self._more: list[Host] = []
@@ -180,6 +205,8 @@ class Lan:
             self.switch,
             "link add lan type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
             "link set lan up",
+            "link add fabric type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
+            "link set fabric up",
         )
         for host in self._hosts():
             self._plug_in(host)
@@ -226,18 +253,32 @@ class Lan:
             f"addr add {host.ipv6}/{NETWORK6.prefixlen} dev eth0 nodad",
             "link set eth0 up",
         )
+        if host.on_fabric:
+            port = _fabric_port(host)
+            netns.ip(
+                self.switch,
+                f"link add {port} type veth peer name eth1 address {_fabric_mac(host)} netns {host.netns}",
+                f"link set {port} master fabric",
+                f"link set {port} up",
+            )
+            netns.ip(
+                host.netns,
+                f"addr add {host.internal4}/{FABRIC4.prefixlen} brd + dev eth1",
+                f"addr add {host.internal6}/{FABRIC6.prefixlen} dev eth1 nodad",
+                "link set eth1 up",
+            )
         netns.set_sysctls(host.netns, _NEIGHBOUR_SYSCTLS)
 
     # -- faults
 
     def cut(self, name: str, *, silent: bool = False) -> None:
-        """Cut a host off: its port goes down and its carrier is lost or, `silent`, only the frames vanish."""
+        """Cut a host off the LAN: its port and so its carrier go down or, `silent`, frames vanish."""
         self.host(name)
         if silent:
             self._silent.add(name)
             self._apply_faults()
         else:
-            netns.ip(self.switch, f"link set {name} down")
+            netns.set_link(self.switch, name, up=False)
 
     def heal(self, name: str) -> None:
         """Undo `cut`, either kind, and `lose`."""
@@ -245,7 +286,7 @@ class Lan:
         self._silent.discard(name)
         self._lossy.pop(name, None)
         self._apply_faults()
-        netns.ip(self.switch, f"link set {name} up")
+        netns.set_link(self.switch, name, up=True)
 
     def lose(self, name: str, share: float) -> None:
         """Drop this share (0..1) of all frames to and from a host, at random."""
@@ -268,9 +309,11 @@ class Lan:
     def power_off(self, name: str) -> None:
         """Pull the plug: no frame leaves any more, every process is killed, kernel state is lost."""
         host = self.host(name)
-        netns.ip(self.switch, f"link set {name} down")  # first, so that no dying process can say good-bye
+        ports = [name, _fabric_port(host)] if host.on_fabric else [name]
+        for port in ports:
+            netns.set_link(self.switch, port, up=False)  # first, so that no dying process can say good-bye
         netns.signal_members(host.netns, signal.SIGKILL)
-        netns.ip(self.switch, f"link delete {name}")
+        netns.ip(self.switch, *(f"link delete {port}" for port in ports))
         netns.delete(host.netns)
         self._off.add(name)
 

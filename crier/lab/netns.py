@@ -7,9 +7,11 @@ the process as a whole never moves.  A socket stays in the namespace it was made
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import signal
 import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +25,9 @@ T = TypeVar("T")
 
 DIRECTORY: Final = Path("/run/netns")
 CLONE_NEWNET: Final = 0x40000000
+SIOCGIFFLAGS: Final = 0x8913  # netdevice(7)
+SIOCSIFFLAGS: Final = 0x8914
+IFF_UP: Final = 1
 COMMAND_TIMEOUT: Final = 20.0
 """Seconds for one `ip` or `nft`; they take milliseconds, so this is a hang and not a slow machine."""
 
@@ -95,6 +100,15 @@ def inside(name: str, work: Callable[[], T]) -> T:
 
 def open_socket(name: str, family: int, kind: int, protocol: int = 0) -> socket.socket:
     return inside(name, lambda: socket.socket(family, kind, protocol))
+
+
+def set_link(name: str, interface: str, *, up: bool) -> None:
+    """`ip link set`, without the time it takes to start `ip`.  Raises OSError."""
+    with open_socket(name, socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        request = struct.pack("16sH22x", interface.encode(), 0)
+        (flags,) = struct.unpack_from("16xH", fcntl.ioctl(sock, SIOCGIFFLAGS, request))
+        flags = flags | IFF_UP if up else flags & ~IFF_UP
+        fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sH22x", interface.encode(), flags))
 
 
 def set_sysctls(name: str, values: Mapping[str, int]) -> None:

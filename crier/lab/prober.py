@@ -58,6 +58,14 @@ class VipSegments:
     owners: tuple[Segment, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Lateness:
+    """How late the measuring side was at worst, in seconds; below `client.LATE` it counts as none."""
+
+    client: float
+    backend: float
+
+
 class Prober:
     def __init__(self, processes: Processes, lan: Lan, vips: tuple[Vip, ...]) -> None:
         self.vips = vips
@@ -88,8 +96,8 @@ class Prober:
             for entry in await self._ask("state")
         }
 
-    async def result(self, since: float, until: float) -> tuple[dict[str, VipRecord], float]:
-        """Records by address, and how late the client's loop was at worst."""
+    async def result(self, since: float, until: float) -> tuple[dict[str, VipRecord], Lateness]:
+        """Records by address, and how far they are to be trusted."""
         answer = await self._ask("result", since=since, until=until)
         records = {
             entry["address"]: VipRecord(
@@ -98,7 +106,7 @@ class Prober:
             )
             for entry in answer["vips"]
         }
-        return records, answer["late_max"]
+        return records, Lateness(answer["late_max"], answer["waited_max"])
 
     async def segments(self, since: float) -> dict[str, VipSegments]:
         return {

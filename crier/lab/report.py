@@ -111,6 +111,8 @@ class Phase:
     vips: tuple[VipResult, ...]
     client_late_ms: float
     """How late the client's own loop was at worst: no figure of this phase is finer than this."""
+    backend_late_ms: float
+    """How long a probe lay unread in a backend's socket at worst."""
 
     def document(self) -> dict[str, Any]:
         return {
@@ -118,6 +120,7 @@ class Phase:
             "at_s": round(self.at, 3),
             "took_s": round(self.took, 3),
             "client_late_ms": self.client_late_ms,
+            "backend_late_ms": self.backend_late_ms,
             "vips": [vip.document() for vip in self.vips],
         }
 

@@ -226,7 +226,8 @@ class Director:
         )
         for result in results:
             self._say(describe(result))
-        return Phase(event, at - self._started_at, took, results, round(late * 1000, 1))
+        client, backend = round(late.client * 1000, 1), round(late.backend * 1000, 1)
+        return Phase(event, at - self._started_at, took, results, client, backend)
 
     async def _look(self) -> Snapshot:
         """A look at the wire just before an event; who answers is known, whatever else is going on."""

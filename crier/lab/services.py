@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -105,8 +106,8 @@ def parse_services(text: str) -> tuple[LabService, ...]:
     return tuple(CATALOGUE[name] for name in names)
 
 
-def pool_manifests(system_namespace: str) -> list[dict[str, Any]]:
-    """The address pool and its announcement."""
+def pool_manifests(system_namespace: str, interfaces: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """The address pool and its announcement, on these interfaces or on all."""
     return [
         {
             "apiVersion": "metallb.io/v1beta1",
@@ -118,6 +119,6 @@ def pool_manifests(system_namespace: str) -> list[dict[str, Any]]:
             "apiVersion": "metallb.io/v1beta1",
             "kind": "L2Advertisement",
             "metadata": {"name": "lan", "namespace": system_namespace},
-            "spec": {"ipAddressPools": ["lan"]},
+            "spec": {"ipAddressPools": ["lan"], **({"interfaces": list(interfaces)} if interfaces else {})},
         },
     ]

@@ -19,10 +19,10 @@ PATIENCE = 15.0
 
 
 @contextmanager
-def open_lan(base: Path, nodes: int = 2) -> Iterator[tuple[Lan, Run, Processes]]:
+def open_lan(base: Path, nodes: int = 2, *, fabric: bool = False) -> Iterator[tuple[Lan, Run, Processes]]:
     run = runs.create(base)
     try:
-        lan = Lan(run, nodes)
+        lan = Lan(run, nodes, fabric=fabric)
         processes = Processes(run)
         lan.up()
         yield lan, run, processes

@@ -201,16 +201,17 @@ def test_any_octets_are_a_claim_or_none_or_a_bad_frame(data: bytes, ethertype: b
 @given(st.binary(max_size=100) | st.from_type(dict).map(lambda d: json.dumps(d, default=str).encode()))
 def test_any_datagram_is_an_answer_or_a_value_error(data: bytes) -> None:
     with suppress(ValueError):
-        number, node = decode_answer(data)
+        number, node, waited = decode_answer(data)
         assert isinstance(number, int)
         assert isinstance(node, str)
+        assert isinstance(waited, float)
 
 
 def test_a_backends_answer_is_read() -> None:
     from crier.lab.backend import udp_answer
 
-    assert decode_answer(udp_answer("node-1", "default/web", b"123")) == (123, "node-1")
-    assert len(udp_answer("node-1", "default/web", b"1" * 5000)) < 200
+    assert decode_answer(udp_answer("node-1", "default/web", b"123", 0.25)) == (123, "node-1", 0.25)
+    assert len(udp_answer("node-1", "default/web", b"1" * 5000, 1e9)) < 200
 
 
 def test_a_target_has_a_family() -> None:
@@ -285,7 +286,8 @@ async def test_a_client_sees_a_failover_as_it_is(tmp_path: Path) -> None:
         assert record.probes.outage > record.asks.outage, (
             "asking found the new owner before the cache learned"
         )
-        assert late >= 0
+        assert late.client >= 0
+        assert late.backend >= 0
         segments = (await prober.segments(0.0))[str(VIP4)]
         assert [s.answerers for s in segments.served][-3:] == [("node-1",), (), ("node-2",)]
         lan.heal("node-1")

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from crier.lab import netns
 from crier.lab.errors import LabError
-from crier.lab.lan import MAX_NODES, MIN_NODES, NETWORK4, NETWORK6, plan_hosts, render_faults
+from crier.lab.lan import (
+    FABRIC4,
+    FABRIC6,
+    MAX_NODES,
+    MIN_NODES,
+    NETWORK4,
+    NETWORK6,
+    plan_hosts,
+    render_faults,
+)
 from crier.lab.runs import Run
 from tests.lab.lans import eventually, inside, open_lan, pings
 
@@ -33,6 +42,15 @@ def test_no_two_hosts_share_anything(nodes: int) -> None:
     for values in zip(*((h.name, h.netns, h.mac, h.ipv4, h.ipv6) for h in hosts), strict=True):
         assert len(set(values)) == len(hosts)
     assert all(h.ipv4 in NETWORK4 and h.ipv6 in NETWORK6 for h in hosts)
+
+
+def test_with_a_fabric_the_cluster_knows_its_hosts_by_other_addresses() -> None:
+    plain, split = plan_hosts(Run("abcdef"), 3), plan_hosts(Run("abcdef"), 3, fabric=True)
+    assert all((h.internal4, h.internal6) == (h.ipv4, h.ipv6) and not h.on_fabric for h in plain)
+    assert [h.name for h in split if not h.on_fabric] == ["client"]
+    inner = [h for h in split if h.on_fabric]
+    assert all(h.internal4 in FABRIC4 and h.internal6 in FABRIC6 and h.ipv4 in NETWORK4 for h in inner)
+    assert len({h.internal4 for h in inner}) == len({h.internal6 for h in inner}) == len(inner)
 
 
 @pytest.mark.parametrize("nodes", [-1, 0, 1, 11])
@@ -156,3 +174,22 @@ def test_an_unknown_host_is_named() -> None:
 
     with pytest.raises(LabError, match="no host 'node-7'"):
         Lan(Run("abcdef"), 3).host("node-7")
+
+
+@pytest.mark.netns
+def test_a_cut_leaves_the_fabric_and_a_power_off_does_not(tmp_path: Path) -> None:
+    with open_lan(tmp_path, 2, fabric=True) as (lan, _, _):
+        node, other = lan.nodes.values()
+        assert pings(lan.client, node.ipv4)
+        assert not pings(lan.client, node.internal4)
+        for cut in ({"silent": True}, {"silent": False}):
+            lan.cut(node.name, **cut)
+            assert not pings(lan.client, node.ipv4)
+            assert pings(other, node.internal4)
+            assert pings(lan.control_plane, node.internal6)
+            lan.heal(node.name)
+            eventually(lambda: pings(lan.client, node.ipv4), "the healed link")
+        lan.power_off(node.name)
+        assert not pings(other, node.internal4)
+        lan.power_on(node.name)
+        eventually(lambda: pings(other, node.internal4), "the node after its boot")

@@ -50,7 +50,7 @@ def _result(
 
 
 def _report(*results: VipResult) -> Report:
-    phase = Phase("kill -9 of the speaker on node-1", 12.5, 1.25, results, 0.4)
+    phase = Phase("kill -9 of the speaker on node-1", 12.5, 1.25, results, 0.4, 0.0)
     report = Report(3, {"seed": 1}, {"kernel": "6"})
     report.scenarios.append(ScenarioResult("kill", 1, "node-1", phase, phase))
     return report
