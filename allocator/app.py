@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import random
 import sys
@@ -12,16 +11,15 @@ from typing import NoReturn
 
 import trio
 
-from allocator import status
+from allocator import page, status
 from allocator.campaign import Campaign
 from allocator.controller import Controller
 from allocator.fence import Fence, FencedTransport, clock
 from allocator.metrics import registry
-from allocator.page.serve import StatusPage
 from allocator.report import Reporter
 from allocator.secret import ensure_secret
 from allocator.settings import PROG, Settings, parse
-from allocator.webhook.service import serve_webhook
+from crier import __version__
 from crier.kube.client import Api, NoCluster
 from crier.kube.events import Recorder
 from crier.kube.watch import backoff
@@ -77,7 +75,6 @@ async def run(api: Api, settings: Settings) -> None:
     reporter = Reporter(
         working_api, controller, recorder, namespace=settings.namespace, pod_name=settings.pod_name
     )
-    version = importlib.metadata.version("crier-lb")
 
     def leading() -> bool:
         return campaign is None or campaign.elector.is_valid(clock())
@@ -90,7 +87,7 @@ async def run(api: Api, settings: Settings) -> None:
                 controller.allocator.unserved,
                 controller.problems,
                 synced=controller.synced,
-                version=version,
+                version=__version__,
                 leading=leading(),
                 leader=campaign.elector.holder if campaign else settings.pod_name,
             )
@@ -102,10 +99,10 @@ async def run(api: Api, settings: Settings) -> None:
         "/status": show_status,
     }
     if settings.status_page:
-        routes |= StatusPage(api, settings.namespace, version).routes()
+        routes |= page.routes(api, settings.namespace, __version__)
     metrics = registry(controller, lambda: recorder.dropped, leading)
     routes["/metrics"] = lambda: Response(200, metrics.render(), CONTENT_TYPE)
-    log.info("starting", version=version, namespace=settings.namespace, lb_class=settings.lb_class)
+    log.info("starting", version=__version__, namespace=settings.namespace, lb_class=settings.lb_class)
     async with trio.open_nursery() as nursery:
         stopping = trio.Event()
         await nursery.start(stop_on_signal, lambda _: hurry(nursery, stopping))
@@ -186,6 +183,8 @@ def begin_anew(me: str) -> NoReturn:
 
 async def keep_webhook(api: Api, settings: Settings) -> None:
     """Every replica answers; it needs no lease, because who asks wants to know and nothing is written."""
+    from allocator.webhook.service import serve_webhook  # most clusters go without, and start sooner
+
     await serve_webhook(
         api,
         Tls(settings.tls_min_version, settings.tls_cipher_suites),

@@ -10,8 +10,9 @@ import importlib
 import os
 import pkgutil
 import sys
-from importlib import metadata
 from pathlib import Path
+
+from crier import __version__
 
 _EXCLUDED = frozenset({"main"})
 
@@ -43,7 +44,7 @@ def _run(arguments: list[str]) -> int:
         print(usage(), file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
     if arguments[0] == "--version":
-        print(metadata.version("crier-lb"))
+        print(__version__)
         return 0
     verb, rest = arguments[0], arguments[1:]
     if verb not in verbs():

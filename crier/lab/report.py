@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+from crier import __version__
 from crier.lab.prober import Vip, VipRecord
 
 SCHEMA: Final = 1
@@ -173,7 +173,7 @@ class Report:
     def document(self) -> dict[str, Any]:
         return {
             "schema": SCHEMA,
-            "version": metadata.version("crier-lb"),
+            "version": __version__,
             "nodes": self.nodes,
             "settings": dict(self.settings),
             "machine": dict(self.machine),

@@ -6,9 +6,7 @@ orders given last stay in force and the reflex goes on deciding by gossip.
 
 from __future__ import annotations
 
-import functools
 import gc
-import importlib.metadata
 import os
 import random
 import signal
@@ -18,6 +16,7 @@ from typing import Any, Final
 
 import trio
 
+from crier import __version__
 from crier.kube.client import Api
 from crier.kube.events import Recorder
 from crier.kube.model.states import Condition
@@ -397,7 +396,7 @@ class Program:
             self.reflex,
             self.plan,
             generation=self._generation,
-            version=_version(),
+            version=__version__,
             synced=self.sources.synced,
             pids=(os.getppid(), os.getpid()),
             uptime=trio.current_time() - self._started_at,
@@ -411,14 +410,6 @@ class Program:
     def _why(self) -> dict[str, Any]:
         said = self._condition.message if self._condition else "not seen yet"
         return documents.why(self.reflex, self.plan, said, self.routed.routes)
-
-
-@functools.cache
-def _version() -> str:
-    try:
-        return importlib.metadata.version("crier-lb")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 async def run(settings: Settings, fd: int) -> None:

@@ -14,7 +14,6 @@ from crier.kube.model.node import Node
 from crier.kube.resources import Resource
 from crier.kube.watch import Mirror
 from crier.ops import logs
-from speaker.frr import open_frr
 from speaker.orders import Bfd, BfdPeer, Hello
 from speaker.planner import bgpconfiguration, events
 from speaker.planner.bfd import BfdWatch
@@ -59,6 +58,8 @@ class Routed:
             self.routers = self._native = NativeRouters(changed=sessions_changed, rng=random.SystemRandom())
             self._bfd = BfdWatch(self._native.neighbor)
         else:
+            from speaker.frr import open_frr  # here: not everybody's start should wait for it
+
             self.routers = open_frr(settings, api, sessions_changed)
         self._peers: tuple[BgpPeer, ...] = ()
         self._told_faults: frozenset[Fault] = frozenset()

@@ -1,133 +1,35 @@
-"""`crier-speaker`: the reflex, first process of the pod.  Its nursery is its architecture."""
+"""`crier-speaker`: from the command line to the reflex, first process of the pod.
+
+The planner takes longest to be ready, most of it for loading what it imports.  So it is started as soon as
+the settings are known to be good, and loads while the reflex does; hence the import inside `main`.
+"""
 
 from __future__ import annotations
 
 import os
-import random
 import sys
-from pathlib import Path
-from typing import Final
 
-import trio
-
-from crier.ops import logs
-from crier.ops.lifecycle import stop_on_signal
-from speaker.reflex import memberconfig, realtime
-from speaker.reflex.l2 import wire
-from speaker.reflex.l2.links import Excluded
-from speaker.reflex.planner import Planner
-from speaker.reflex.reflex import Reflex
-from speaker.settings import PROGRAM, USAGE_STATUS, Settings, SettingsError, parse
-
-log = logs.get(__name__)
-
-_MAX_EXCLUDE_FILE: Final = 1 << 20
-_LAST_WORDS: Final = 1000
-"""Events still logged when we stop: what waits longer would keep others waiting."""
-
-
-async def serve(settings: Settings) -> None:
-    """Run until asked to stop.  Raises SettingsError, and OSError when there is no layer 2 to work on."""
-    config = memberconfig.make(settings) if settings.membership else None
-    if config is None:
-        log.warning(
-            "gossip_disabled", why="--ml-bindaddr or --ml-labels is empty: every candidate counts as alive"
-        )
-    elif not config.keyring:
-        log.warning("gossip_not_encrypted", why="no --ml-secret-key-path, or an empty key")
-    reflex = Reflex(
-        settings.node_name,
-        config,
-        excluded(settings.exclude_l2_file),
-        settings.conflict_policy,
-        probe_time=settings.probe_time / 1000,
-        self_check_interval=settings.self_check_interval,
-    )
-    command = settings.planner_command or (sys.executable, "-m", "speaker.planner", *sys.argv[1:])
-    planner = Planner(command, os.environ, reflex.outbox, hello=reflex.hello, take=reflex.take)
-    asked_to_stop = trio.Event()
-
-    async with trio.open_nursery() as program:
-
-        def stop(_: object) -> None:
-            if asked_to_stop.is_set():  # asked twice: no more courtesies
-                program.cancel_scope.cancel()
-            asked_to_stop.set()
-
-        await program.start(stop_on_signal, stop)
-        await program.start(reflex.l2.run)
-        if reflex.membership is not None:
-            program.start_soon(reflex.membership.run)
-        program.start_soon(planner.run)
-        program.start_soon(reflex.keep_time)
-        program.start_soon(reflex.tell)
-        program.start_soon(reflex.beat)
-        program.start_soon(reflex.bfd.run)
-        if settings.self_check_interval:
-            program.start_soon(reflex.check)
-        if settings.gratuitous_interval:
-            program.start_soon(reflex.refresh, settings.gratuitous_interval, random.Random())
-        program.start_soon(reflex.lateness.measure)
-        program.start_soon(realtime.keep_heap)
-        log.info("started", node=settings.node_name, pid=os.getpid())
-        await asked_to_stop.wait()
-        async with trio.open_nursery() as leaving:
-            leaving.start_soon(reflex.leave)
-            leaving.start_soon(planner.stop)
-        reflex.bfd.leave()  # after the routers have heard from the planner why
-        reflex.tell_some(_LAST_WORDS)
-        log.info("stopped")
-        program.cancel_scope.cancel()
-
-
-def excluded(file: Path) -> Excluded:
-    """MetalLB's list of interfaces that never announce; a file that is not there excludes nothing.
-
-    Raises SettingsError.
-    """
-    try:
-        with file.open("rb") as opened:
-            text = opened.read(_MAX_EXCLUDE_FILE)
-    except FileNotFoundError:
-        return Excluded([])
-    except OSError as problem:
-        raise SettingsError(f"{file}: {problem.strerror}") from None
-    import yaml  # 2 MiB that are needed only where the file is there
-
-    key = "announcedInterfacesToExclude"
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as problem:
-        raise SettingsError(f"{file}: {' '.join(str(problem).split())}") from None
-    patterns = document.get(key) if isinstance(document, dict) else None
-    if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
-        raise SettingsError(f"{file}: {key}: a list of regular expressions is required")
-    try:
-        return Excluded(patterns)
-    except ValueError as problem:
-        raise SettingsError(f"{file}: {key}: {problem}") from None
+from speaker.reflex import birth
+from speaker.reflex.l2 import rights
+from speaker.settings import PROGRAM, parse_or_exit
 
 
 def main() -> None:
+    """The program.  Exit status 0 after a stop signal, 1 when it cannot work here, 2 after bad settings."""
+    settings = parse_or_exit()
     try:
-        settings = parse(sys.argv[1:], os.environ)
-        logs.configure(settings.log_level, blocking=False)
-        if settings.realtime:
-            realtime.be_first()
-        wire.check()
-        trio.run(serve, settings)
-    except SettingsError as problem:
-        _fail(str(problem), USAGE_STATUS)
-    except wire.NotAllowed as problem:
-        _fail(str(problem), 1)
-    except Exception as problem:
-        log.error("ended", error=problem)
-        raise SystemExit(1) from problem
+        rights.check()
+    except rights.NotAllowed as problem:
+        sys.stderr.write(f"{PROGRAM}: {problem}\n")
+        raise SystemExit(1) from None
+    command = settings.planner_command or (sys.executable, "-m", "speaker.planner", *sys.argv[1:])
+    try:
+        first = birth.start(command, os.environ)
+    except OSError:
+        first = None  # the reflex tries again, and says why it cannot
+    from speaker.reflex import program
 
-
-def _fail(why: str, status: int) -> None:
-    sys.stderr.write(f"{PROGRAM}: {why}\n")
-    sys.exit(status)
+    program.run(settings, command, first)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import termios
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
@@ -21,7 +20,8 @@ import trio
 
 from crier.ops import logs
 from speaker.orders import HEADER, BadOrder, Hello, Sealed, UpSealed, decode_down, encode, frame_length
-from speaker.reflex import fair
+from speaker.reflex import birth, fair
+from speaker.reflex.birth import Newborn
 from speaker.reflex.outbox import Outbox
 
 log = logs.get(__name__)
@@ -43,16 +43,6 @@ FAREWELL: Final = 1.5
 
 READ_SIZE: Final = 65536
 
-FD_VARIABLE: Final = "CRIER_REFLEX_FD"
-
-# Dies with us even when we are killed: the request survives the exec.  Not `preexec_fn`, which would fork
-# us, sockets and all, in the middle of things.
-_TIED: Final = """
-import ctypes, os, sys
-ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)
-if os.getppid() == int(sys.argv[1]): os.execvp(sys.argv[2], sys.argv[2:])
-"""
-
 
 class Planner:
     """Keeps one planner running.  `take` gets what it says; it may raise BadOrder."""
@@ -65,12 +55,15 @@ class Planner:
         *,
         hello: Callable[[int], Hello],
         take: Callable[[Sealed], Awaitable[None]],
+        first: Newborn | None = None,
     ) -> None:
+        """`first`: one that has been started already."""
         self._command = tuple(command)
         self._environ = dict(environ)
         self._outbox = outbox
         self._hello = hello
         self._take = take
+        self._first = first
         self.starts = 0
         self._scope = trio.CancelScope()
         self._stopped = trio.Event()
@@ -103,11 +96,10 @@ class Planner:
 
     async def _live(self) -> str:
         """One planner's life; returns why it was over.  Raises OSError when it could not be born."""
-        ours, theirs = socket.socketpair()
-        stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+        newborn, self._first = self._first or birth.start(self._command, self._environ), None
+        process = newborn.process
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(newborn.socket))
         async with stream:
-            with theirs:
-                process = self._start(theirs.fileno())
             self.starts += 1
             log.info("planner_started", pid=process.pid, starts=self.starts)
             causes: list[str] = []
@@ -120,23 +112,12 @@ class Planner:
 
                     nursery.start_soon(first, self._listen(stream))
                     nursery.start_soon(first, self._tell(stream))
-                    nursery.start_soon(first, _hung(ours))
+                    nursery.start_soon(first, _hung(newborn.socket))
                     nursery.start_soon(first, _exited(process))
             finally:
                 # asked kindly only when it is we who end: a planner that erred is not waited for
                 await _end(process, kindly=not causes)
         return f"{causes[0]}; {_status(process)}"
-
-    def _start(self, fd: int) -> subprocess.Popen[bytes]:
-        """Start it from this thread: what `_TIED` asks for is to die with the *thread* that started it, and
-        trio starts its processes in workers that end after ten idle seconds."""
-        tied = (sys.executable, "-I", "-S", "-c", _TIED, str(os.getpid()))
-        return subprocess.Popen(
-            [*tied, *self._command],
-            stdin=subprocess.DEVNULL,
-            pass_fds=[fd],
-            env={**self._environ, FD_VARIABLE: str(fd)},
-        )
 
     async def _listen(self, stream: trio.abc.ReceiveStream) -> str:
         buffer = bytearray()

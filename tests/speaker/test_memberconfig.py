@@ -8,7 +8,7 @@ import pytest
 
 from memberlist import Keyring
 from speaker.reflex import memberconfig
-from speaker.reflex.app import excluded
+from speaker.reflex.program import excluded
 from speaker.settings import Settings, SettingsError, parse
 
 DURATIONS = {

@@ -20,18 +20,6 @@ class Full(Exception):
     """The interface takes no more at the moment; nothing was sent."""
 
 
-class NotAllowed(Exception):
-    """The system does not let us have packet sockets."""
-
-
-def check() -> None:
-    """Raises NotAllowed when no interface could ever be opened."""
-    try:
-        socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0).close()
-    except OSError as problem:
-        raise NotAllowed(f"packet sockets: {problem.strerror}; the capability NET_RAW is needed") from None
-
-
 class Wire:
     """Two packet sockets, one a protocol: so the IPv4 traffic of a busy node passes no filter of ours, as it
     would with one socket for everything.
