@@ -33,12 +33,13 @@ from crier.lab.api.process import start_api_process
 from crier.lab.errors import LabError
 from crier.lab.rest import Rest
 from crier.ops import logs
-from speaker.reflex import app, realtime
+from speaker.reflex import program, realtime
 from speaker.reflex.reflex import Reflex
 from speaker.settings import parse
 
 CLONE_NEWNET: Final = 0x40000000
 NODE: Final = "node-1"
+PLANNER: Final = (sys.executable, "-m", "speaker.planner")
 ADDRESS: Final = "10.77.0.1"
 SPACE: Final = "metallb-system"
 SAMPLE: Final = 0.005
@@ -212,7 +213,7 @@ async def run(services: int, relists: int, seconds: float) -> None:
             super().__init__(*given, **more)
             made.append(self)
 
-    setattr(app, "Reflex", Seen)  # noqa: B010
+    setattr(program, "Reflex", Seen)  # noqa: B010
     environ = {
         "METALLB_NODE_NAME": NODE,
         "METALLB_POD_NAME": "speaker-1",
@@ -224,7 +225,7 @@ async def run(services: int, relists: int, seconds: float) -> None:
     }
     os.environ.update(environ)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(app.serve, parse([], environ))
+        nursery.start_soon(program.serve, parse([], environ), PLANNER, None)
         await trio.testing.wait_all_tasks_blocked()
         bench = Bench(made[0], services)
         nursery.start_soon(bench.sample)
