@@ -6,15 +6,12 @@ tables, as MetalLB's tree has them.  Rows about assigning addresses are the cont
 
 from __future__ import annotations
 
-import ast
-import functools
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 import pytest
 
-TESTS: Final = Path(__file__).parents[1]
+from tests.rows import missing
 
 PLAN, PROGRAM = "speaker/planner/test_plan.py", "speaker/planner/test_program.py"
 ROWS_L2, REFLEX = "speaker/test_l2_rows.py", "speaker/test_reflex.py"
@@ -235,18 +232,6 @@ ALL: Final = [
 ]
 
 
-@functools.cache
-def functions(file: str) -> frozenset[str]:
-    """Names of the test functions in a file."""
-    tree = ast.parse((TESTS / file).read_text(encoding="utf-8"))
-    return frozenset(
-        node.name
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
-    )
-
-
 @pytest.mark.parametrize(("row", "test"), ALL, ids=[f"{row}: {test.split('::')[1]}" for row, test in ALL])
 def test_the_row_has_its_test(row: str, test: str) -> None:
-    file, name = test.split("::")
-    assert name in functions(file), row
+    assert not missing([f"tests/{test}"]), row
