@@ -8,8 +8,9 @@ so the core never decides on a view older than what we ourselves have written.
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import trio
 
@@ -37,6 +38,8 @@ WRITERS = 8
 @dataclass(frozen=True, slots=True)
 class _Attempt:
     write: Write
+    heard_at: float
+    """When the watch brought what led to it, on `time.monotonic()`."""
     number: int = 0
 
 
@@ -113,7 +116,8 @@ class Controller:
     def _turn(self) -> None:
         services = self.services.objects
         self._end_waiting()
-        dirty = self.services.take_changes() | self._again
+        heard = self.services.take_changes()
+        dirty = heard.keys() | self._again
         self._again = set()
         if self._read_pools() | self._read_namespaces():
             dirty |= services.keys() | self.allocator.ledger.claims.keys()
@@ -121,9 +125,10 @@ class Controller:
         plan = self.allocator.reconcile(services, dirty, self._busy)
         for notice in plan.notices:
             self._tell(notice)
+        now = time.monotonic()
         for write in plan.writes:
             self._busy.add(write.service)
-            self._to_write.send_nowait(_Attempt(write))
+            self._to_write.send_nowait(_Attempt(write, heard.get(write.service, now)))
         self.turns += 1
         self.reconciled.ring()
 
@@ -189,7 +194,7 @@ class Controller:
                 )
                 nursery.start_soon(self._try_later, attempt, problem)
                 continue
-            freed = isinstance(outcome, Done) and self._written(write)
+            freed = isinstance(outcome, Done) and self._written(attempt)
             if self._await_version(write.service, outcome) or freed:
                 self._bell.ring()
 
@@ -206,12 +211,19 @@ class Controller:
         """The same write again; to another version than the one decided on it does nothing."""
         wait = problem.retry_after if isinstance(problem, TooManyRequests) else 0.0
         await trio.sleep(max(wait, backoff(attempt.number + 1, self._rng)))
-        self._to_write.send_nowait(_Attempt(attempt.write, attempt.number + 1))
+        self._to_write.send_nowait(replace(attempt, number=attempt.number + 1))
 
-    def _written(self, write: Write) -> bool:
+    def _written(self, attempt: _Attempt) -> bool:
         """True when it may let others go on."""
+        write = attempt.write
         self.writes += 1
-        log.info("service_written", service=write.service, addresses=list(write.addresses), pool=write.pool)
+        log.info(
+            "service_written",
+            service=write.service,
+            addresses=list(write.addresses),
+            pool=write.pool,
+            seconds=round(time.monotonic() - attempt.heard_at, 4),
+        )
         for notice in write.notices:
             self._tell(notice)
         return self.allocator.settle(write.service)

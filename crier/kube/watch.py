@@ -68,7 +68,7 @@ class Mirror(Generic[T]):
         self.resource_version = ""
         self._objects: dict[str, T] = {}
         self._errors: dict[str, str] = {}
-        self._changes: set[str] | None = set() if keep_changes else None
+        self._changes: dict[str, float] | None = {} if keep_changes else None
         self._versions: dict[str, int] = {}
         """The newest heard of, also of the last objects that went."""
         self._gone: deque[str] = deque()
@@ -83,14 +83,17 @@ class Mirror(Generic[T]):
         """Objects whose newest version could not be decoded, and why; their last good state is kept."""
         return MappingProxyType(self._errors)
 
-    def take_changes(self) -> set[str]:
-        """The keys of all objects that came, changed or went since the last call."""
+    def take_changes(self) -> dict[str, float]:
+        """The keys of all objects that came, changed or went since the last call, and when we first heard of it.
+
+        On `time.monotonic()`, as the octets came in; 0 where nobody said.
+        """
         if self._changes is None:
             raise RuntimeError("this Mirror was not asked to keep changes")
-        taken, self._changes = self._changes, set()
+        taken, self._changes = self._changes, {}
         return taken
 
-    def apply(self, change: Change[T], *, listed: bool = False) -> bool:
+    def apply(self, change: Change[T], *, listed: bool = False, heard_at: float = 0.0) -> bool:
         """Take one piece of news in; False when it changed nothing we look at.
 
         What a watch tells again, or too late, is no news: it could bring back what is gone.  A list is the
@@ -121,7 +124,7 @@ class Mirror(Generic[T]):
         else:
             self._objects[key] = change.object
         if self._changes is not None:
-            self._changes.add(key)
+            self._changes.setdefault(key, heard_at)
         return True
 
     def _bury(self, key: str) -> None:
@@ -244,7 +247,7 @@ class _Watcher(Generic[T]):
                 fetch, abandon_on_cancel=True, limiter=self._limiter
             )
             seen.update(change.key for change in page_changes)
-            news |= self._take(page_changes, listed=True)
+            news |= self._take(page_changes, time.monotonic(), listed=True)
             if not token:
                 break
         news |= self._mirror.keep_only(seen)
@@ -298,10 +301,11 @@ class _Watcher(Generic[T]):
                 return
             trio.from_thread.run_sync(self._opened)
             for lines in stream.batches():
+                heard_at = time.monotonic()
                 changes, version, error = self._decoder.decode_events(lines)
                 # The thread waits until its news is taken in: nothing can pile up in between.
                 if changes or version:
-                    trio.from_thread.run_sync(self._arrived, changes, version)
+                    trio.from_thread.run_sync(self._arrived, changes, version, heard_at)
                 if error is not None:
                     raise error
         finally:
@@ -310,16 +314,17 @@ class _Watcher(Generic[T]):
     def _opened(self) -> None:
         self._mirror.connected = True
 
-    def _arrived(self, changes: list[Change[T]], version: str) -> None:
+    def _arrived(self, changes: list[Change[T]], version: str, heard_at: float) -> None:
         self.fruitless = False
-        news = self._take(changes)
+        news = self._take(changes, heard_at)
         if version:
             self._mirror.resource_version = version
         if news:
             self._changed()
 
-    def _take(self, changes: list[Change[T]], *, listed: bool = False) -> bool:
-        return sum(self._mirror.apply(change, listed=listed) for change in changes) > 0
+    def _take(self, changes: list[Change[T]], heard_at: float, *, listed: bool = False) -> bool:
+        apply = self._mirror.apply
+        return sum(apply(change, listed=listed, heard_at=heard_at) for change in changes) > 0
 
 
 class _Handle:

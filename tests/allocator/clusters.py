@@ -13,6 +13,7 @@ import msgspec
 import trio
 
 from allocator.app import COMPONENT
+from allocator.bell import Bell
 from allocator.controller import Controller
 from allocator.report import Reporter
 from allocator.secret import ensure_secret
@@ -154,6 +155,18 @@ async def open_cluster(*, seed: int = 1) -> AsyncIterator[Cluster]:
         cluster.api.close()
 
 
+class _Overheard(Bell):
+    """Tests also wait for what is in the controller's ledger, and must look again after each of its turns."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        super().__init__()
+        self._changed = changed
+
+    def ring(self) -> None:
+        super().ring()
+        self._changed()
+
+
 @asynccontextmanager
 async def open_controller(
     cluster: Cluster, *, lb_class: str = "", api: Api | None = None, secret: bool = False
@@ -162,6 +175,7 @@ async def open_controller(
     api = api or Api(cluster.api.transport)
     recorder = Recorder(api, COMPONENT)
     controller = Controller(api, recorder, namespace=SYSTEM, lb_class=lb_class)
+    controller.reconciled = _Overheard(cluster.changed)
     reporter = Reporter(api, controller, recorder, namespace=SYSTEM, pod_name="controller-0")
     async with trio.open_nursery() as nursery:
         if secret:
