@@ -48,10 +48,19 @@ NamespaceLabels = Mapping[str, Mapping[str, str]]
 """The labels of every namespace, by its name."""
 
 
-def admits(pool: Pool, namespace: str, labels: Mapping[str, str], namespaces: NamespaceLabels) -> bool:
-    """Whether the pool's serviceAllocation lets a service in."""
+def exclusion(pool: Pool, namespace: str, labels: Mapping[str, str], namespaces: NamespaceLabels) -> str:
+    """Why the pool's serviceAllocation keeps a service out; "" when it lets it in."""
     allocation = pool.allocation
-    return allocation is None or allocation.admits(namespace, namespaces.get(namespace, {}), labels)
+    if allocation is None:
+        return ""
+    return allocation.objection(namespace, namespaces.get(namespace, {}), labels)
+
+
+def _not_compatible(pool: Pool, request: Request, namespaces: NamespaceLabels) -> Refusal | None:
+    why = exclusion(pool, request.namespace, request.labels, namespaces)
+    if not why:
+        return None
+    return Refusal(Why.NOT_COMPATIBLE, f"pool {pool.name} not compatible for ip assignment: {why}")
 
 
 def choose(request: Request, ledger: Ledger, namespaces: NamespaceLabels) -> Choice | Refusal:
@@ -72,8 +81,8 @@ def objection(
     pool = ledger.pools.locate_all(addresses)
     if pool is None:
         return Refusal(Why.NOT_ALLOWED, f"{quoted(addresses)} is not allowed in config")
-    if not admits(pool, request.namespace, request.labels, namespaces):
-        return Refusal(Why.NOT_COMPATIBLE, f"pool {pool.name} not compatible for ip assignment")
+    if refusal := _not_compatible(pool, request, namespaces):
+        return refusal
     for address in addresses:
         if why := ledger.objection(address, request.service, request.ports, request.key):
             return Refusal(Why.IN_USE, why)
@@ -105,8 +114,8 @@ def _choose_from_named_pool(
     pool = ledger.pools.pools.get(request.pool)
     if pool is None:
         return Refusal(Why.UNKNOWN_POOL, f'unknown pool "{request.pool}"')
-    if not admits(pool, request.namespace, request.labels, namespaces):
-        return Refusal(Why.NOT_COMPATIBLE, f"pool {pool.name} not compatible for ip assignment")
+    if refusal := _not_compatible(pool, request, namespaces):
+        return refusal
     return _choose_among([pool], request, ledger) or Refusal(Why.EXHAUSTED, exhausted(pool, request.family))
 
 
@@ -117,8 +126,8 @@ def _choose_any(request: Request, ledger: Ledger, namespaces: NamespaceLabels) -
     pinned: list[tuple[tuple[bool, int], Pool]] = []
     common: list[Pool] = []
     for pool in pools:
-        if not admits(pool, request.namespace, request.labels, namespaces):
-            considered.append((pool.name, "not compatible for ip assignment"))
+        if why := exclusion(pool, request.namespace, request.labels, namespaces):
+            considered.append((pool.name, why))
         elif not pool.auto_assign:
             considered.append((pool.name, "autoAssign is false"))
         elif pool.allocation is None:

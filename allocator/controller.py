@@ -142,7 +142,7 @@ class Controller:
                 self._again.add(key)
 
     def _read_pools(self) -> bool:
-        """True when other pools are in force now."""
+        """True when all services must be looked at again: other pools are in force, or still none."""
         errors = tuple(f"{key.partition('/')[2]}: {why}" for key, why in sorted(self.pools.errors.items()))
         objects = sorted(self.pools.objects.values(), key=lambda pool: pool.name)
         seen = (errors, *((pool.name, pool.labels, pool.spec) for pool in objects))
@@ -155,7 +155,8 @@ class Controller:
             self.problems = problem.problems
             self.errors += 1
             log.error("config_rejected", problems=self.problems)
-            return False
+            self.allocator.reject(sorted({text.partition(": ")[0] for text in self.problems}))
+            return not self.allocator.configured
         self.problems = ()
         log.info("config_accepted", pools=[pool.name for pool in pools])
         self.allocator.configure(pools)

@@ -13,9 +13,9 @@ Two rules keep an address from ever standing in two statuses that may not share 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from allocator import notices
 from allocator.choose import (
@@ -86,6 +86,11 @@ class _Blank:
     """It must not have anything."""
 
 
+_FOR_LACK_OF_POOLS: Final = frozenset(
+    {Why.EXHAUSTED, Why.UNKNOWN_POOL, Why.NOT_ALLOWED, Why.NOT_COMPATIBLE, Why.WRONG_POOL}
+)
+"""What other pools could mend."""
+
 _Verdict: TypeAlias = _Keep | _Vacant | _Blank
 
 
@@ -118,6 +123,8 @@ class Allocator:
         """Services that want more than they have: looked at again whenever something becomes free."""
         self._leaving = _Leaving()
         self._told: dict[str, frozenset[Notice]] = {}
+        self._faulty: tuple[str, ...] = ()
+        """Pools whose faults keep the newest pools out of force."""
         self._stirred = False
         """Something became free, or shareable, since the unserved were last looked at."""
 
@@ -129,7 +136,16 @@ class Allocator:
         """New pools.  All services must be reconciled next."""
         self.ledger.configure(pools)
         self.configured = True
+        self._faulty = ()
         self._stirred = True
+
+    def reject(self, faulty: Collection[str]) -> None:
+        """The newest pools are not in force, because of these; those who wait are told.
+
+        All services must be reconciled next if none were ever in force.
+        """
+        self._stirred |= self._faulty != tuple(faulty)
+        self._faulty = tuple(faulty)
 
     def set_namespaces(self, namespaces: NamespaceLabels) -> None:
         """New labels of namespaces.  All services must be reconciled next."""
@@ -152,7 +168,7 @@ class Allocator:
             busy: those with a write under way; they are left alone, and must be named again afterwards.
         """
         if not self.configured:
-            return Plan()
+            return Plan(notices=tuple(self._explain_all(services, dirty)) if self._faulty else ())
         cases: dict[str, _Case] = {}
         self._assess_all(services, [key for key in dirty if key not in busy], cases)
         self._serve_all(cases)
@@ -162,6 +178,17 @@ class Allocator:
             self._assess_all(services, again, cases)
             self._serve_all(cases)
         return self._plan(cases)
+
+    def _explain_all(self, services: Mapping[str, Service], keys: Collection[str]) -> Iterator[Notice]:
+        """Why nobody gets anything while there is nothing to give from; what they have is not judged."""
+        for key in sorted(keys):
+            service = services.get(key)
+            waits = service is not None and self._is_ours(service) and wants_address(service)
+            why = f"no available IPs (no pool is in force{self._because()})"
+            yield from self._unheard(key, [notices.allocation_failed(key, why)] if waits else [])
+
+    def _because(self) -> str:
+        return f", because of faults in {', '.join(self._faulty)}" if self._faulty else ""
 
     # ---------------------------------------------------------- first, what everybody has
 
@@ -312,20 +339,25 @@ class Allocator:
             else:
                 self._unserved.discard(key)
             self._complain(case)
-            said = frozenset(case.notices)
-            tell.extend(notice for notice in case.notices if notice not in self._told.get(key, ()))
-            if said:
-                self._told[key] = said
-            else:
-                self._told.pop(key, None)
+            tell.extend(self._unheard(key, case.notices))
         return Plan(tuple(writes), tuple(tell))
+
+    def _unheard(self, key: str, said: Collection[Notice]) -> list[Notice]:
+        """What was not told already when the service was last looked at."""
+        before = self._told.pop(key, frozenset())
+        if said:
+            self._told[key] = frozenset(said)
+        return [notice for notice in said if notice not in before]
 
     def _complain(self, case: _Case) -> None:
         """Say why it is not served, unless that may be different as soon as others have left."""
         if case.refusal is None or (self._leaving and case.refusal.why in (Why.EXHAUSTED, Why.IN_USE)):
             return
         make = notices.additional_failed if isinstance(case.verdict, _Keep) else notices.allocation_failed
-        case.notices.append(make(case.service.key, str(case.refusal)))
+        why = str(case.refusal)
+        if self._faulty and case.refusal.why in _FOR_LACK_OF_POOLS:
+            why += f"; the newest pools are not in force{self._because()}"
+        case.notices.append(make(case.service.key, why))
 
     def _write(self, case: _Case) -> Write | None:
         service = case.service
@@ -399,6 +431,10 @@ def addresses_in(service: Service) -> tuple[Address, ...]:
         except ValueError:
             continue  # a hostname's entry, or nonsense; `_assert_current` sees that one is missing
     return tuple(found)
+
+
+def wants_address(service: Service) -> bool:
+    return service.is_load_balancer and bool(service.cluster_ips) and not service.ingress_ips
 
 
 def _assigned_first(service: Service) -> tuple[int, str, str]:

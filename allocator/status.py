@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -19,6 +20,8 @@ _HUGE: Final = 62
 CONDITION_TYPE: Final = "poolReconcilerValid"
 MAX_MESSAGE: Final = 32768
 """Characters of a condition's message; the API refuses longer ones."""
+OTHER_POOL: Final = re.compile(r'overlaps with already defined CIDR "[^"]*" in pool "([^"]*)"')
+"""Who else is named when two pools overlap."""
 
 
 def capacity(pool: Pool) -> Usage:
@@ -66,13 +69,19 @@ def condition(problems: Iterable[str]) -> Condition:
 
 
 def by_pool(problems: Iterable[str], pools: Iterable[PoolObject]) -> list[Finding]:
-    """All that is wrong with the pools, each told about the pool at fault."""
+    """All that is wrong with the pools, each told about the pool at fault.
+
+    Of two that overlap, about both: nobody knows which is to be changed.
+    """
     objects = {pool.name: pool for pool in pools}
     found: list[Finding] = []
     for problem in problems:
-        name, separator, text = problem.partition(": ")
-        if separator and (pool := objects.get(name)):
-            found.append(Finding(IP_ADDRESS_POOLS, pool.namespace, name, pool.uid, text, fatal=True))
+        name, _, text = problem.partition(": ")
+        names = {name, *OTHER_POOL.findall(text)}
+        about = [objects[each] for each in sorted(names) if each in objects]
+        found += [
+            Finding(IP_ADDRESS_POOLS, pool.namespace, pool.name, pool.uid, text, fatal=True) for pool in about
+        ]
     return found
 
 

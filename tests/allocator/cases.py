@@ -387,7 +387,7 @@ CASES = [
         (),
         pools=(pool("a", "192.0.2.0/24", autoAssign=False), pool("b", "198.51.100.0/24", **GOLD), SIX),
         says=no(
-            "no available IPs (a: autoAssign is false; b: not compatible for ip assignment; "
+            'no available IPs (a: autoAssign is false; b: is not for namespace "default"; '
             "six: has no ipv4 addresses)"
         ),
     ),

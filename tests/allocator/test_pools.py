@@ -41,6 +41,44 @@ def test_what_becomes_free_goes_to_who_has_waited_longest(go: str) -> None:
     assert [found.ips(name) for name in "bcd"] == [("192.0.2.1",), ("192.0.2.0",), ()]
 
 
+def test_who_waits_is_told_that_newer_pools_are_not_in_force() -> None:
+    found = filled()
+    found.change("d", annotations={"metallb.io/address-pool": "new"})
+    found.settle()
+    full = "no available IPs in pool small for ipv4 IPFamily"
+    found.notices.clear()
+    found.allocator.reject(["new", "worse"])
+    found.settle()
+    not_in_force = "; the newest pools are not in force, because of faults in new, worse"
+    assert found.said("AllocationFailed") == [
+        f'Failed to allocate IP for "default/c": no available IPs (small: {full}){not_in_force}',
+        f'Failed to allocate IP for "default/d": unknown pool "new"{not_in_force}',
+    ]
+    found.notices.clear()
+    found.allocator.reject(["new", "worse"])
+    found.settle()
+    assert not found.notices, "once"
+    found.set_pools(SMALL)
+    found.settle()
+    assert 'Failed to allocate IP for "default/d": unknown pool "new"' in found.said("AllocationFailed")
+
+
+def test_who_waits_is_told_when_no_pool_was_ever_in_force() -> None:
+    found = World()
+    found.put(service("default/a"), replace(service("default/b"), ingress_ips=("192.0.2.1",)))
+    found.turn()
+    assert not found.notices, "nothing is known yet"
+    found.allocator.reject(["bad"])
+    found.put(*found.services.values())
+    found.settle()
+    why = "no available IPs (no pool is in force, because of faults in bad)"
+    assert found.said("AllocationFailed") == [f'Failed to allocate IP for "default/a": {why}']
+    assert found.ips("b") == ("192.0.2.1",), "what it has is not judged"
+    found.set_pools(SMALL)
+    found.settle()
+    assert (found.ips("a"), found.ips("b")) == (("192.0.2.0",), ("192.0.2.1",))
+
+
 def test_a_restart_changes_nothing() -> None:
     """Two holders and two that wait, five times; in whatever order the services are seen."""
     found = filled()

@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from allocator.choose import admits
+from allocator.choose import exclusion
 from allocator.reconcile import Write, addresses_in
 from allocator.request import ports_of, request_of, sharing_key
 from crier.kube.model.addresses import parse_address
@@ -60,7 +60,7 @@ def reason_to_move(world: World, each: Service) -> bool:
     if each.ip_family_policy == "RequireDualStack" and len(wanted) < 2:
         return True
     found = index.locate_all(held)
-    if found is None or not admits(found, each.namespace, each.labels, world.namespaces):
+    if found is None or exclusion(found, each.namespace, each.labels, world.namespaces):
         return True
     asked = each.annotation("address-pool")
     named = {text for text in each.annotation("loadBalancerIPs").split(",") if text}

@@ -120,7 +120,13 @@ class Allocation:
     def admits(
         self, namespace: str, namespace_labels: Mapping[str, str], service_labels: Mapping[str, str]
     ) -> bool:
-        """Whether a service may draw from the pool: its namespace and its labels must both be right.
+        """Whether a service may draw from the pool: its namespace and its labels must both be right."""
+        return not self.objection(namespace, namespace_labels, service_labels)
+
+    def objection(
+        self, namespace: str, namespace_labels: Mapping[str, str], service_labels: Mapping[str, str]
+    ) -> str:
+        """Why a service may not draw from the pool; "" when it may.
 
         Naming namespaces or namespace selectors restricts, also when no namespace fits them now.
         """
@@ -128,10 +134,12 @@ class Allocation:
             namespace in self.namespaces
             or any(selector.matches(namespace_labels) for selector in self.namespace_selectors)
         ):
-            return False
-        return not self.service_selectors or any(
+            return f'is not for namespace "{namespace}"'
+        if self.service_selectors and not any(
             selector.matches(service_labels) for selector in self.service_selectors
-        )
+        ):
+            return "no serviceSelector matches the service's labels"
+        return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
