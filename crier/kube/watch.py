@@ -84,7 +84,7 @@ class Mirror(Generic[T]):
         return MappingProxyType(self._errors)
 
     def take_changes(self) -> dict[str, float]:
-        """The keys of all objects that came, changed or went since the last call, and when we first heard of it.
+        """The keys of all objects that came, changed or went since the last call, and when we heard of it.
 
         On `time.monotonic()`, as the octets came in; 0 where nobody said.
         """
