@@ -116,7 +116,7 @@ class Controller:
     def _turn(self) -> None:
         services = self.services.objects
         self._end_waiting()
-        heard = self.services.take_changes()
+        heard = self.services.take_news()
         dirty = heard.keys() | self._again
         self._again = set()
         if self._read_pools() | self._read_namespaces():

@@ -83,11 +83,12 @@ class Mirror(Generic[T]):
         """Objects whose newest version could not be decoded, and why; their last good state is kept."""
         return MappingProxyType(self._errors)
 
-    def take_changes(self) -> dict[str, float]:
-        """The keys of all objects that came, changed or went since the last call, and when we heard of it.
+    def take_changes(self) -> set[str]:
+        """The keys of all objects that came, changed or went since the last call."""
+        return set(self.take_news())
 
-        On `time.monotonic()`, as the octets came in; 0 where nobody said.
-        """
+    def take_news(self) -> dict[str, float]:
+        """The same, and when we heard of each, on `time.monotonic()`: as the octets came in."""
         if self._changes is None:
             raise RuntimeError("this Mirror was not asked to keep changes")
         taken, self._changes = self._changes, {}
