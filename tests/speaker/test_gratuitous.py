@@ -24,13 +24,23 @@ def test_metallbs_cadence() -> None:
     assert schedule.next_deadline() == float("inf")
 
 
-def test_starting_again_while_under_way_sends_nothing_at_once_but_as_long_as_asked() -> None:
+def test_starting_again_while_under_way_is_at_once_and_as_long_as_asked() -> None:
     schedule: Schedule[str] = Schedule()
     schedule.start("a", 0.0)
     assert schedule.due(0.0, 10) == ["a"]
     schedule.start("a", 0.5)
-    assert schedule.due(0.5, 10) == []
-    assert [at for at, _ in play(schedule, 100.0, 0.5)] == [1.1, 2.2, 3.3, 4.4, 5.5]
+    assert [at for at, _ in play(schedule, 100.0, 0.5)] == [0.5, 1.6, 2.7, 3.8, 4.9]
+
+
+def test_many_reasons_to_start_again_in_one_moment_are_one() -> None:
+    schedule: Schedule[str] = Schedule()
+    for number in range(10):
+        schedule.start("a", number / 1000)
+    assert schedule.due(0.01, 10) == ["a"]
+    for number in range(10):
+        schedule.start("a", 0.01 + number / 1000, rounds=1)
+    assert schedule.due(0.02, 10) == []
+    assert [at for at, _ in play(schedule, 100.0, 0.02)] == [0.06, 1.16, 2.26, 3.36]
 
 
 def test_stopped_is_silent_and_starting_anew_is_at_once() -> None:

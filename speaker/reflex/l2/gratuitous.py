@@ -2,6 +2,9 @@
 
 A round is due at once and then every 1.1 s, five in all.  The odd interval is deliberate: receivers that
 take one update of a neighbour per second (Linux' `locktime`) take each of ours.
+
+Who is asked to announce again has a reason, such as another owner that has to hear it: that is at once,
+too, though not more often than every `CLOSEST`.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from typing import Final, Generic, TypeVar
 
 INTERVAL: Final = 1.1
 ROUNDS: Final = 5
+CLOSEST: Final = 0.05
+"""Seconds: ten members that come back together are no reason for ten frames."""
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -26,6 +31,7 @@ class _Run:
     due_at: float
     ticket: int
     """Which entry of the agenda is the valid one."""
+    sent_at: float = -float("inf")
 
 
 class Schedule(Generic[Key]):
@@ -44,10 +50,13 @@ class Schedule(Generic[Key]):
         return len(self._runs)
 
     def start(self, key: Key, now: float, rounds: int = ROUNDS) -> None:
-        """Announce `key`, first at once.  One that is under way goes on, with no fewer rounds than asked."""
+        """Announce `key`, first at once.  One that is under way has no fewer rounds left than asked."""
         run = self._runs.get(key)
         if run is not None:
             run.left = max(run.left, rounds)
+            if max(now, run.sent_at + CLOSEST) < run.due_at:
+                run.due_at, run.ticket = max(now, run.sent_at + CLOSEST), next(self._tickets)
+                heapq.heappush(self._repeats, (run.due_at, run.ticket, key))
             return
         run = self._runs[key] = _Run(rounds, now, next(self._tickets))
         self._fresh.append((run.ticket, key))
@@ -71,6 +80,7 @@ class Schedule(Generic[Key]):
         if run is None or run.ticket != ticket:
             return  # stopped, or started anew since
         found.append(key)
+        run.sent_at = now
         run.left -= 1
         if run.left <= 0:
             del self._runs[key]
