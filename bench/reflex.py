@@ -39,7 +39,7 @@ from speaker.settings import parse
 
 CLONE_NEWNET: Final = 0x40000000
 NODE: Final = "node-1"
-PLANNER: Final = (sys.executable, "-m", "speaker.planner")
+PLANNER: Final = (sys.executable, "-m", "speaker.planner", "--log-level=none")
 ADDRESS: Final = "10.77.0.1"
 SPACE: Final = "metallb-system"
 SAMPLE: Final = 0.005
@@ -241,7 +241,6 @@ def main() -> None:
     options = parser.parse_args()
     enter_namespace()
     logs.configure("none", blocking=False)
-    sys.argv[1:] = ["--log-level=none"]  # the planner gets our arguments
     with start_api_process("--metallb-crds") as server:
         os.environ["KUBECONFIG"] = str(server.kubeconfig)
         began = time.monotonic()
