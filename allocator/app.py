@@ -114,6 +114,8 @@ async def run(api: Api, settings: Settings) -> None:
                 ensure_secret, api, settings.namespace, settings.ml_secret_name, settings.deployment
             )
         nursery.start_soon(keep_scraped, api, settings, routes)
+        if settings.plain_metrics_port:
+            nursery.start_soon(scrape.keep_plain, routes["/metrics"], settings.plain_metrics_port)
         if campaign is not None:
             nursery.start_soon(stand, campaign)
         if not only_webhook:

@@ -22,6 +22,8 @@ class Settings:
     lb_class: str
     """Serve Services of this loadBalancerClass only; "": those without one."""
     metrics_port: int
+    plain_metrics_port: int
+    """Over plain HTTP, for anybody; 0: not served."""
     health_port: int
     health_host: str
     """"" listens on all addresses, as the kubelet asks from outside."""
@@ -85,6 +87,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         log_level=values["log_level"],
         lb_class=values["lb_class"],
         metrics_port=values["port"],
+        plain_metrics_port=values["plain_metrics_port"],
         health_port=values["health_probe_port"],
         health_host=values["health_bind_address"],
         ml_secret_name=values["ml_secret_name"],

@@ -35,6 +35,8 @@ CHOICES: Final = {
 }
 NULLABLE: Final = {"interval": "string"}
 PORTS: Final = {"metricsPort", "port", "mlBindPort"}
+OPTIONAL_PORTS: Final = {"plainMetricsPort"}
+"""0: none."""
 OFF: Final = {
     "speaker.frr.enabled": "FRR mode is manifests/overlays/frr, not this chart",
     "frrk8s.enabled": "Crier speaks BGP itself; FRR-K8s is not part of this chart",
@@ -100,6 +102,8 @@ def schema(value: Any, name: str = "", path: str = "") -> dict[str, Any]:
         return {"type": [NULLABLE[name], "null"]}
     if name in PORTS:
         return {"type": "integer", "minimum": 1, "maximum": 65535}
+    if name in OPTIONAL_PORTS:
+        return {"type": "integer", "minimum": 0, "maximum": 65535}
     match value:
         case bool():
             return {"type": "boolean"}

@@ -91,6 +91,8 @@ class Settings:
     log_level: LogLevel
     port: int
     """HTTPS metrics."""
+    plain_metrics_port: int
+    """Metrics over plain HTTP, for anybody; 0: not served."""
     health_probe_port: int
     """Plain HTTP: /healthz, /readyz, /status."""
     pprof_bind_address: str
@@ -309,6 +311,7 @@ def _settings(given: Mapping[str, Any]) -> Settings:
         host=given["host"],
         log_level=LogLevel(given["log_level"]),
         port=given["port"],
+        plain_metrics_port=given["plain_metrics_port"],
         health_probe_port=given["health_probe_port"],
         pprof_bind_address=given["pprof_bind_address"],
         tls_min_version=tls_min_version,

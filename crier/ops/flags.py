@@ -224,6 +224,13 @@ LOG_LEVELS: Final = tuple(logs.LEVELS)
 def add_common(flags: Flags) -> None:
     """The flags MetalLB's controller and speaker share, with its names and defaults."""
     flags.port("--port", default=9120, help="port of the metrics")
+    flags.port(
+        "--plain-metrics-port",
+        env="CRIER_PLAIN_METRICS_PORT",
+        default=0,
+        zero=True,
+        help="port of the metrics over plain HTTP, for anybody; 0: none",
+    )
     flags.text("--namespace", env="METALLB_NAMESPACE", help="namespace of our own objects; else the pod's")
     flags.choice("--log-level", LOG_LEVELS, default="info", help="least serious level logged")
     flags.port("--health-probe-port", default=17472, help="port of /healthz, /readyz, /status")

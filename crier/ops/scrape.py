@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import random
 import ssl
 import subprocess
 import sys
@@ -23,6 +24,7 @@ import trio
 
 from crier.kube import resources
 from crier.kube.client import Api, ApiError
+from crier.kube.watch import backoff
 from crier.ops import http, logs
 from crier.ops.http import Handler, Request, Response
 
@@ -144,6 +146,20 @@ async def serve(
                     log.warning("certificate_not_loaded", error=problem)
                 else:
                     stamp = now
+
+
+async def keep_plain(
+    metrics: Handler, port: int, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """`/metrics` alone, over plain HTTP and for anybody, for ever: a port that is taken is tried again."""
+    failures = 0
+    while True:
+        try:
+            await http.serve({"/metrics": metrics}, "", port, task_status=task_status)
+        except OSError as problem:
+            failures += 1
+            log.warning("metrics_not_served", port=port, error=problem)
+        await trio.sleep(backoff(failures, random.Random()))
 
 
 class _UserWire(msgspec.Struct, frozen=True):

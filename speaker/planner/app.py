@@ -144,6 +144,8 @@ class Program:
             nursery.start_soon(self.routed.run)
             await nursery.start(self.sources.keep, self._api)
             nursery.start_soon(self._keep_planning)
+            if port := self._settings.plain_metrics_port:
+                nursery.start_soon(scrape.keep_plain, self._routes()["/metrics"], port)
             nursery.start_soon(self._keep_scraped)  # last: making a certificate takes a while
 
     async def leave(self) -> None:

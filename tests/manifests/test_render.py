@@ -38,6 +38,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         },
         "prometheus": {
             "scrapeAnnotations": True,
+            "plainMetricsPort": 7472,
             "serviceAccount": "prometheus-k8s",
             "namespace": "monitoring",
             "podMonitor": {"enabled": True, "additionalLabels": {"release": "x"}, "interval": "15s"},
@@ -169,6 +170,7 @@ def test_programs_take_the_flags_and_variables(documents: tuple[Document, ...]) 
             if speaker.membership:
                 assert named["memberlist-tcp"] == named["memberlist-udp"] == speaker.ml_bind_port
             assert named["metricshttps"] == speaker.port
+            assert named.get("metrics", 0) == speaker.plain_metrics_port
             assert set(container["securityContext"]["capabilities"]["add"]) >= {"NET_RAW"}
 
 

@@ -105,6 +105,7 @@ def test_the_flags_both_programs_share_have_metallbs_names_and_defaults() -> Non
     add_common(found)
     assert found.parse([]) == {
         "port": 9120,
+        "plain_metrics_port": 0,
         "namespace": "",
         "log_level": "info",
         "health_probe_port": 17472,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import socket
 import ssl
 from collections.abc import Mapping
 from functools import partial
@@ -150,6 +151,33 @@ async def test_a_certificate_from_files_is_followed(
         after = before
         while after == before:
             _, after = await fetch(port, "good")
+
+
+async def test_plain_metrics_are_for_anybody_and_nothing_else_is(nursery: trio.Nursery) -> None:
+    port: int = await nursery.start(scrape.keep_plain, ROUTES["/metrics"], 0)
+
+    async def get(path: str) -> bytes:
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            return b"".join([chunk async for chunk in stream])
+
+    assert (await get("/metrics")).endswith(b"\r\n\r\na 1\n")
+    assert b" 404 " in await get("/status")
+
+
+async def test_a_plain_port_that_is_taken_is_tried_again(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    holder = socket.create_server(("", 0))
+    port = holder.getsockname()[1]
+
+    async def let_go() -> None:
+        await trio.sleep(60)
+        holder.close()
+
+    nursery.start_soon(let_go)
+    assert await nursery.start(scrape.keep_plain, ROUTES["/metrics"], port) == port
+    assert trio.current_time() > 60
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,9 @@ imagePullPolicy: {{ . }}
 
 {{- define "crier.flags" -}}
 - --port={{ .root.Values.prometheus.metricsPort }}
+{{- with .root.Values.prometheus.plainMetricsPort }}
+- --plain-metrics-port={{ . }}
+{{- end }}
 - --log-level={{ (index .root.Values .component).logLevel }}
 - --health-probe-port={{ (index .root.Values .component).livenessProbe.port }}
 {{- with .root.Values.loadBalancerClass }}
@@ -112,10 +115,12 @@ labels:
   {{- end }}
 {{- if or $told.podAnnotations .root.Values.prometheus.scrapeAnnotations }}
 annotations:
-  {{- if .root.Values.prometheus.scrapeAnnotations }}
+  {{- with .root.Values.prometheus }}
+  {{- if .scrapeAnnotations }}
   prometheus.io/scrape: "true"
-  prometheus.io/scheme: https
-  prometheus.io/port: {{ .root.Values.prometheus.metricsPort | quote }}
+  prometheus.io/scheme: {{ ternary "http" "https" (gt (int .plainMetricsPort) 0) }}
+  prometheus.io/port: {{ default .metricsPort .plainMetricsPort | quote }}
+  {{- end }}
   {{- end }}
   {{- with $told.podAnnotations }}
   {{- toYaml . | nindent 2 }}
