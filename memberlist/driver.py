@@ -39,7 +39,7 @@ from .effects import (
 from .entry import Entry
 from .errors import ConfigError, DecodeError, JoinError, MemberlistError, Timeout
 from .events import Event, Lagged, Node
-from .messages import Ack, Error, PushPull, StreamMessage, User
+from .messages import Ack, Error, PushPull, State, StreamMessage, User
 from .packet import MAX_PACKET, Wire
 from .statistics import Statistics
 
@@ -174,12 +174,14 @@ class Member:
         core = self._core
         others = core.table.others()
         return Statistics(
-            members=len(core.members()),
+            members=sum(entry.state in (State.ALIVE, State.SUSPECT) for entry in core.table.members.values()),
             health=core.health.score,
             queued=len(core.broadcasts),
             probes=core.probes,
             probes_failed=core.probes_failed,
             rtts={entry.name: entry.rtt for entry in others if entry.rtt},
+            watched=core.watch.opinions() if core.watch is not None else {},
+            alone=self.alone,
             late_max=self._late_max,
             late_count=core.late_count,
             packets_received=self._received,

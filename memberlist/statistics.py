@@ -22,6 +22,10 @@ class Statistics:
     """Of those, answered in no way: neither directly, nor through others, nor over TCP."""
     rtts: Mapping[str, float]
     """By member: seconds a direct probe takes, smoothed; who was not probed yet is missing."""
+    watched: Mapping[str, bool]
+    """By member: whether we, who are one of its watchers, accuse it of being unreachable."""
+    alone: bool
+    """We hear nobody: for all we know it is we who are cut off."""
     late_max: float
     """Seconds by which we were behind a deadline at worst."""
     late_count: int

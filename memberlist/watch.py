@@ -93,6 +93,10 @@ class Watch:
     def targets(self) -> tuple[str, ...]:
         return tuple(self._targets)
 
+    def opinions(self) -> dict[str, bool]:
+        """By target: whether we accuse it."""
+        return {name: target.accused for name, target in self._targets.items()}
+
     def next_deadline(self) -> float:
         if self._due_at is None:
             self._due_at = self._next_deadline()

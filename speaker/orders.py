@@ -23,6 +23,9 @@ PROTOCOL: Final = 2
 MAX_FRAME: Final = 8 * 1024 * 1024
 """Octets of one encoded message: 10,000 VIPs with 10 candidates each take about 2 MiB."""
 
+MAX_WATCHED: Final = 64
+"""Members told of as watched; three in a large cluster."""
+
 MAX_HAPPENINGS: Final = 1024
 """Happenings the reflex keeps for a planner that is away; the oldest are dropped first, and counted."""
 
@@ -202,6 +205,24 @@ class Bfd(_Message, frozen=True):
     peers: tuple[BfdState, ...]
 
 
+class Gossip(msgspec.Struct, frozen=True):
+    """How gossip goes.  Counts are since it was opened."""
+
+    watched: dict[str, bool]
+    """By member this node watches, `MAX_WATCHED` at most: whether it accuses it of being unreachable."""
+    alone: bool
+    """It hears nobody: for all it knows it is cut off itself."""
+    queued: int
+    """Pieces of news still being spread."""
+    probes: int
+    """SWIM's rounds; the watchers' pings are not among them."""
+    probes_failed: int
+    late: int
+    """How often this node was so late that it held itself for slow, not others."""
+    packets: dict[str, int]
+    """Datagrams by what became of them: received, dropped, sent, unsent."""
+
+
 class Pulse(_Message, frozen=True):
     """Snapshot: how the reflex is, at most once a second."""
 
@@ -212,6 +233,8 @@ class Pulse(_Message, frozen=True):
     health: int
     """memberlist's local health score; 0 is healthy."""
     happenings_lost: int
+    gossip: Gossip | None = None
+    """None without gossip, and until it is open."""
 
 
 class Happened(_Message, frozen=True):

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from crier.ops.metrics import Counter, Family, Gauge, Labels, Registry, Reported
-from speaker.orders import Happened, VipState
+from crier.ops.metrics import Counter, Family, Gauge, Kind, Labels, Registry, Reported
+from speaker.orders import Gossip, Happened, VipState
 from speaker.planner.reflex import Reflex
 
 MAX_RIVALS: Final = 32
@@ -154,6 +154,52 @@ class Metrics:
                 "gauge",
                 lambda: reflex.pulse.health if reflex.pulse else 0,
             ),
+            Reported(
+                "crier_speaker_watch_up",
+                "1 for each member this node watches and hears, 0 for each it accuses of being unreachable.",
+                "gauge",
+                lambda: [
+                    ((member,), float(not accused))
+                    for gossip in _gossip(reflex)
+                    for member, accused in gossip.watched.items()
+                ],
+                ("member",),
+            ),
+            _gossiped("alone", "1 while this node hears no other.", "gauge", reflex, lambda it: it.alone),
+            _gossiped("queued", "News still being spread.", "gauge", reflex, lambda it: it.queued),
+            _gossiped(
+                "probes_total",
+                "SWIM's rounds; the watchers' pings are not among them.",
+                "counter",
+                reflex,
+                lambda it: it.probes,
+            ),
+            _gossiped(
+                "probes_failed_total",
+                "Rounds of SWIM that nobody answered in any way.",
+                "counter",
+                reflex,
+                lambda it: it.probes_failed,
+            ),
+            _gossiped(
+                "late_total",
+                "How often this node was so late that it held itself for slow, not others.",
+                "counter",
+                reflex,
+                lambda it: it.late,
+            ),
+            Reported(
+                "crier_speaker_gossip_packets_total",
+                "Datagrams received, dropped (wrong key, wrong label or nonsense), sent, and unsent (the "
+                "system did not take them).",
+                "counter",
+                lambda: [
+                    ((what,), float(count))
+                    for gossip in _gossip(reflex)
+                    for what, count in gossip.packets.items()
+                ],
+                ("what",),
+            ),
             _single(
                 "crier_speaker_happenings_lost_total",
                 "Happenings the reflex could not keep for an absent planner.",
@@ -208,6 +254,17 @@ def _per_address(name: str, text: str, reflex: Reflex, read: Callable[[VipState]
 
 def _single(name: str, text: str, kind: str, read: Callable[[], float]) -> Reported:
     return Reported(name, text, "counter" if kind == "counter" else "gauge", lambda: [((), float(read()))])
+
+
+def _gossip(reflex: Reflex) -> tuple[Gossip, ...]:
+    """It, or nothing: without gossip there are no such series."""
+    return (reflex.pulse.gossip,) if reflex.pulse and reflex.pulse.gossip else ()
+
+
+def _gossiped(name: str, text: str, kind: Kind, reflex: Reflex, read: Callable[[Gossip], float]) -> Reported:
+    return Reported(
+        f"crier_speaker_gossip_{name}", text, kind, lambda: [((), float(read(it))) for it in _gossip(reflex)]
+    )
 
 
 def _answered_by(reflex: Reflex) -> Iterable[tuple[Labels, float]]:

@@ -20,6 +20,7 @@ from memberlist import (
     JoinError,
     Member,
     Node,
+    Statistics,
     Timeout,
     open_member,
 )
@@ -105,6 +106,10 @@ class Membership:
     @property
     def health(self) -> int:
         return self._member.health if self._member is not None else 0
+
+    def statistics(self) -> Statistics | None:
+        """None while we are not open."""
+        return self._member.statistics() if self._member is not None else None
 
     async def leave(self) -> None:
         """Say goodbye.  We go on answering pings until `run` is cancelled."""

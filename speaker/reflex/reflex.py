@@ -18,10 +18,23 @@ from typing import Final
 import trio
 
 from crier.ops import logs
-from memberlist import Config, Died, Event, Joined, Left, Node, Reachable, Unreachable, UserMessage
+from memberlist import (
+    Config,
+    Died,
+    Event,
+    Joined,
+    Left,
+    Node,
+    Reachable,
+    Statistics,
+    Unreachable,
+    UserMessage,
+)  # fmt: skip
 from memberlist import State as NodeState
 from speaker.orders import (
+    MAX_WATCHED,
     PROTOCOL,
+    Gossip,
     Hello,
     Members,
     MemberView,
@@ -416,7 +429,33 @@ class Reflex:
             loop_late_p99=self.lateness.p99(),
             health=self.membership.health if self.membership is not None else 0,
             happenings_lost=self.outbox.lost,
+            gossip=_gossip(self.membership.statistics()) if self.membership is not None else None,
         )
+
+
+def _gossip(found: Statistics | None) -> Gossip | None:
+    if found is None:
+        return None
+    watched = itertools.islice(sorted(found.watched.items()), MAX_WATCHED)
+    return Gossip(
+        watched={_text(name): accused for name, accused in watched},
+        alone=found.alone,
+        queued=found.queued,
+        probes=found.probes,
+        probes_failed=found.probes_failed,
+        late=found.late_count,
+        packets={
+            "received": found.packets_received,
+            "dropped": found.packets_dropped,
+            "sent": found.packets_sent,
+            "unsent": found.packets_unsent,
+        },
+    )
+
+
+def _text(name: str) -> str:
+    """A member's name may be any octets; what goes up must be text."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 @functools.lru_cache(maxsize=1024)
@@ -431,8 +470,7 @@ def _card(meta: bytes | None) -> Card:
 
 def _member(node: Node, about: Card) -> MemberView:
     return MemberView(
-        # a name may be any octets; what goes up must be text
-        name=node.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"),
+        name=_text(node.name),
         address=node.address,
         port=node.port,
         state=node.state.name.lower(),

@@ -15,7 +15,7 @@ import yaml
 
 from allocator.metrics import registry
 from crier.ops.metrics import Registry
-from speaker.orders import Happened, Hello
+from speaker.orders import Gossip, Happened, Hello, Pulse
 from speaker.planner import bgpmetrics
 from speaker.planner.metrics import Metrics
 from speaker.planner.reflex import Reflex
@@ -141,6 +141,23 @@ def test_failovers_are_counted_with_their_time() -> None:
     assert found.failovers.value() == 2
     assert found.failover_seconds.value() == pytest.approx(0.75)
     assert found.happened.value("took_over") == 5
+
+
+def test_the_watchers_opinions_are_told_by_member() -> None:
+    reflex = Reflex(Hello(protocol=1, node="n", generation=0, membership=True, planner_starts=1))
+    found = Metrics("n", reflex)
+    assert b"crier_speaker_watch_up" not in found.registry.render()  # nothing is known yet
+    packets = {"received": 9, "dropped": 2, "sent": 8, "unsent": 0}
+    gossip = Gossip({"a": False, "b": True}, False, 3, 70, 1, 0, packets)
+    reflex.note(Pulse(1.0, 0.0, 0.0, 0, 0, gossip))
+    printed = found.registry.render().decode().splitlines()
+    assert {line for line in printed if line.startswith("crier_speaker_watch_up")} == {
+        'crier_speaker_watch_up{member="a"} 1',
+        'crier_speaker_watch_up{member="b"} 0',
+    }
+    assert 'crier_speaker_gossip_packets_total{what="dropped"} 2' in printed
+    assert "crier_speaker_gossip_probes_failed_total 1" in printed
+    assert "crier_speaker_gossip_alone 0" in printed
 
 
 # ------------------------------------------------------------------------------ alerts and dashboard

@@ -454,6 +454,8 @@ async def test_statistics_count_what_happens() -> None:
         now = a.statistics()
         assert now.members == 2
         assert set(now.rtts) == {"b"}
+        assert now.watched == {"b": False}
+        assert not now.alone
         assert 0 < now.rtts["b"] < PATIENCE
         assert now.probes >= 1
         assert now.probes_failed <= now.probes

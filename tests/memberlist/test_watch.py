@@ -217,6 +217,8 @@ def test_accusations_go_to_everybody_at_once_and_again() -> None:
     everybody = {member.to[0] for member in core.table.others()}
     assert set(told) == everybody, "the accused too, so that it can refute"
     assert min(told.values()) >= 4
+    assert {name for name, accused in watch.opinions().items() if accused} == {silent}
+    assert set(watch.opinions()) == set(watch.targets)
 
 
 # ---------------------------------------------------------------------------------------- arithmetic

@@ -350,6 +350,7 @@ def test_a_crash_is_taken_over_by_the_next_and_a_return_taken_back(
         print(f"announced by the next {(time.monotonic() - killed_at) * 1000:.0f} ms after the kill")
     assert who_has(client) == {mac["b"]}
     assert not nodes["c"].happened("took_over")
+    until(lambda: ("a", True) in watched_by(nodes["b"]), "b told that it accuses a")
     with client.packet_socket() as sock:
         nodes["a"].start()
         assert heard(sock, mac["a"]) == EVERYTHING
@@ -357,6 +358,12 @@ def test_a_crash_is_taken_over_by_the_next_and_a_return_taken_back(
     until(lambda: not nodes["b"].vip(V6)["answering"], "b stopped")
     assert who_has(client) == {mac["a"]}
     assert who_has_v6(client) == mac["a"]
+
+
+def watched_by(node: Reflex) -> set[tuple[str, bool]]:
+    """Everything it ever told of those it watches: by name, whether it accused it."""
+    pulses = (each["gossip"] for each in node.reports("pulse"))
+    return {told for gossip in pulses if gossip for told in gossip["watched"].items()}
 
 
 def test_a_healed_partition_ends_with_one_owner(trio_of_nodes: tuple[Station, dict[str, Reflex]]) -> None:
