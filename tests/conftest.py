@@ -10,5 +10,9 @@ settings.load_profile("no deadline")
 
 
 def pytest_configure() -> None:
-    """Asked to end, as by `timeout`, we tidy up as after Ctrl-C: no program and no namespace stays behind."""
+    """Asked to end, as by `timeout`, we tidy up as after Ctrl-C: no program and no namespace stays behind.
+
+    A shell's background jobs, and what they start, are born deaf to Ctrl-C; tests and programs are not.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
