@@ -77,6 +77,8 @@ STRANGER: Final = 66
 """Last part of the address of the host that floods."""
 FABRIC: Final = {"carrier"}
 """Scenarios on nodes that have a second network among themselves."""
+NOTICED: Final = {"power-off", "power-off-flood"}
+"""Scenarios long enough for a cluster to call the node NotReady; a cut ends before (40 s, by default)."""
 _KERNELS: Final = "its address is the kernel's: no speaker could end and leave the node serving"
 NOT_MEASURED: Final = {
     **{
@@ -195,7 +197,7 @@ class Bench:
             flood.expected = True
             flood.send(signal.SIGKILL)
             await flood.wait(PATIENCE)
-        if scenario not in ("kill", "stop") and self._cluster is not None:
+        if scenario in NOTICED and self._cluster is not None:
             await trio.sleep(max(0.0, begun_at + GRACE - time.monotonic()))
             await self._set_ready(owner, False)
         self._live.add(owner)
@@ -263,7 +265,7 @@ class Bench:
                     self._system.start_speaker(node)
                 case "partition" | "carrier" | "carrier-only":
                     self._system.lan.heal(node)
-            if scenario not in ("kill", "stop"):
+            if scenario in NOTICED:
                 await self._set_ready(node, True)
 
         return undo

@@ -21,11 +21,14 @@ MAX_BRACKET: Final = 50e-6
 
 
 def be_first() -> None:
-    """Put this process before the others, as far as the system lets us; not the programs it starts."""
+    """Put this process before the others, as far as the system lets us.
+
+    And the threads it starts: one that holds the interpreter and has no processor makes all of them wait.
+    """
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     with suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(PRIORITY))
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
 
 
 class Arrivals:
