@@ -73,7 +73,11 @@ def _configuration(picture: Picture) -> Iterator[Check]:
         yield Check("configuration", "fail", str(problem), "mend the object it names")
         return
     if not bad:
-        yield Check("configuration", "ok", f"{len(index.pools)} pools, in force everywhere")
+        yield Check(
+            "configuration",
+            "ok",
+            f"{len(index.pools)} pool{'s' * (len(index.pools) != 1)}, in force everywhere",
+        )
     for name, pool in sorted(index.pools.items()):
         if not any(ad.selects_pool(pool) for ad in advertisements) and not picture.bgp_advertisements:
             yield Check(
@@ -163,7 +167,7 @@ def _services(picture: Picture) -> Iterator[Check]:
     if not waiting:
         yield Check("services", "ok", "every Service of type LoadBalancer has its address")
     if vips and not sick:
-        yield Check("answers", "ok", f"{len(vips)} addresses, none answered for by nobody or by several")
+        yield Check("answers", "ok", f"{len(vips)} VIPs, each answered for by the node whose turn it is")
 
 
 def _duplicates(picture: Picture) -> Iterator[Check]:

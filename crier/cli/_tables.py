@@ -20,7 +20,7 @@ STYLES: Final = {
     "error": "bold red", "warning": "yellow", "info": "cyan", "fail": "bold red", "warn": "yellow",
     "skipped": "dim", "yes": "green", "no": "dim",
 }  # fmt: skip
-BAR: Final = 20
+BAR: Final = 10
 
 
 def mark(word: str) -> Text:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import time
+from typing import Final
+
+from rich.padding import Padding
+from rich.text import Text
 
 from crier.cli import _common as common
 from crier.cli import _tables as tables
@@ -12,6 +16,8 @@ from crier.inspect.gather import Wish
 
 SUMMARY = "what controller and speakers told, the newest last"
 WISH = Wish(kinds=frozenset({"events"}), speakers=False)
+WIDE: Final = 120
+"""Columns from which the message has a place beside the rest; in fewer it gets a line of its own."""
 
 
 def main(argv: list[str]) -> int:
@@ -39,15 +45,23 @@ async def show(session: Session) -> Exit:
     if session.options.json:
         session.show("Events", {"events": found})
         return Exit.OK
+    if not found:
+        session.say("No events: the API keeps them for an hour.")
+        return Exit.OK
+    wide = session.out.width >= WIDE or not session.out.is_terminal
     table = tables.table("LAST", "COUNT", "TYPE", "REASON", "ABOUT", "BY", "MESSAGE")
     now = time.time()
     for each in found:
         kind = tables.mark("warning" if each.type == "Warning" else "info")
         by = each.host or each.component.removeprefix("metallb-")
-        what = f"{each.about_kind} {each.about}"
-        table.add_row(tables.ago(each.last, now), str(each.count), kind, each.reason, what, by, each.message)
-    if found:
+        what = each.about if each.about_kind == "Service" else f"{each.about_kind} {each.about}"
+        last = tables.ago(each.last, now)
+        if wide:
+            table.add_row(last, str(each.count), kind, each.reason, what, by, each.message)
+            continue
+        times = f", {each.count} times" if each.count > 1 else ""
+        session.out.print(f"{last}{times} ", kind, "", each.reason, "", what, "", by)
+        session.out.print(Padding(Text(each.message), (0, 0, 0, 4)))
+    if wide:
         session.out.print(table)
-    else:
-        session.say("No events: the API keeps them for an hour.")
     return Exit.OK

@@ -250,7 +250,8 @@ def _answers(vips: tuple[VipLine, ...], heard: tuple[wire.Heard, ...]) -> Iterab
     for vip in vips:
         if "layer2" not in vip.protocols:
             continue
-        who = f"{vip.address}: {tables.listed(vip.answering, 'nobody')} answers"
+        where = f" on {', '.join(vip.interfaces)}" if vip.interfaces else ""
+        who = f"{vip.address}: {tables.listed(vip.answering, 'nobody')} answers{where}"
         state: Literal["ok", "warn", "fail"] = (
             "ok" if vip.health == "ok" else "warn" if vip.health in ("moving", "unknown") else "fail"
         )

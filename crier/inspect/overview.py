@@ -100,6 +100,8 @@ class VipLine:
     """The node whose turn it is in layer 2; "" for nobody."""
     answering: tuple[str, ...]
     """Nodes that say they answer ARP or NDP for it."""
+    interfaces: tuple[str, ...]
+    """Of those nodes: on which."""
     on_wire: tuple[str, ...]
     """Who answered when speakers asked the wire: names of nodes, hardware addresses of strangers."""
     candidates: tuple[str, ...]
@@ -305,6 +307,7 @@ def _vip_line(
         protocols=(*(("layer2",) if layer2 else ()), *(("bgp",) if bgp else ())),
         owner=owner,
         answering=answering,
+        interfaces=tuple(sorted({name for _, vip in said if vip.answering for name in vip.interfaces or ()})),
         on_wire=tuple(sorted({who for _, vip in said for who in vip.answered_by})),
         candidates=candidates,
         bgp_nodes=tuple(bgp),

@@ -6,6 +6,7 @@ takes half a second and 20 MB, so only `crier.kube.transport.load_configuration`
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -50,6 +51,8 @@ def from_kubeconfig(path: str | Path | None = None) -> Official:
     """None: the user's own.  Raises NoCluster."""
     # Given by name, because the client looks at KUBECONFIG only once, when it is imported.
     given = {} if path is None else {"config_file": str(path)}
+    if path is not None and not any(Path(each).exists() for each in str(path).split(os.pathsep)):
+        raise NoCluster("no such file")
     return _load(lambda found: load_kube_config(**given, client_configuration=found))  # type: ignore[no-untyped-call]
 
 

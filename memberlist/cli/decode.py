@@ -66,7 +66,10 @@ def run(args: argparse.Namespace) -> int:
         return _show(results, as_json=args.json)
     except BrokenPipeError:
         raise  # nobody wants more output: no error of ours
-    except (MemberlistError, pcap.PcapError, OSError) as problem:
+    except OSError as problem:
+        print(f"memberlist decode: {problem.filename or args.file}: {problem.strerror}", file=sys.stderr)
+        return 2
+    except (MemberlistError, pcap.PcapError) as problem:
         print(f"memberlist decode: {problem}", file=sys.stderr)
         return 2
 

@@ -134,7 +134,8 @@ async def _drain_and_undrain(lab: Lab, owners: dict[str, str], victim: str) -> d
 async def _once_moved(lab: Lab, victim: str) -> dict[str, Any]:
     with trio.fail_after(PATIENCE):
         while True:
-            found = await crier(lab, "status", status=1)
+            # 6 as long as gossip has not given the node up, then 1
+            found = await crier(lab, "status", status=None)
             if victim not in {vip["owner"] for vip in found["vips"]}:
                 return found
 

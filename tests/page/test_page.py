@@ -132,7 +132,9 @@ def test_nothing_from_the_cluster_breaks_out(one: str, two: str, three: str) -> 
 
 
 def named(usual: Overview, one: str, two: str, three: str) -> Overview:
-    vip = VipLine(one, (two,), three, (two,), one, (two,), (three,), (one,), (two,), "conflict", f"!{three}")
+    vip = VipLine(
+        one, (two,), three, (two,), one, (two,), (three,), (three,), (one,), (two,), "conflict", f"!{three}"
+    )
     pool = PoolLine(one, (two,), 1, 2, 33.3, True)
     moves = (Move("2027-01-15T07:55:00Z", f"x{one}", "iris1", "layer2", ""),)
     nodes = tuple(replace(node, silence=f"!{two}", speaker=three) for node in usual.nodes)
