@@ -57,8 +57,8 @@ def test_an_interface_that_appears_is_used_and_announced_on_at_once() -> None:
     assert core.interfaces(V4) == ()
     assert core.set_links([ETH0], 5.0) == [Open(ETH0), JoinGroup(2, GROUP)]
     assert due(core, 5.0) == [("eth0", V4, 2), ("eth0", V6, 1)]
-    assert core.set_links([ETH0, ETH1], 6.0) == [Open(ETH1), JoinGroup(3, GROUP)]
-    assert due(core, 6.0) == [("eth1", V4, 2), ("eth1", V6, 1)]
+    assert core.set_links([ETH0, ETH1], 5.01) == [Open(ETH1), JoinGroup(3, GROUP)]
+    assert due(core, 5.01) == [("eth1", V4, 2), ("eth1", V6, 1)]
     assert core.set_links([ETH1], 6.5) == [Close(ETH0)]
     assert {name for name, _, _ in due(core, 6.5 + INTERVAL)} == {"eth1"}
 
@@ -101,10 +101,10 @@ def test_restricted_to_interfaces() -> None:
     core.answer(V4, frozenset({"eth1", "absent"}), 0.0)
     assert due(core, 0.0) == [("eth1", V4, 2)]
     assert respond_arp(oracle_request(V4), core.station(2)) is Drop.NOT_MATCH_INTERFACE
-    core.answer(V4, frozenset({"eth0"}), 0.1)
-    assert due(core, 0.1) == [("eth0", V4, 2)]
+    core.answer(V4, frozenset({"eth0"}), 0.01)
+    assert due(core, 0.01) == [("eth0", V4, 2)]
     assert core.interfaces(V4) == ("eth0",)
-    assert due(core, 0.0 + INTERVAL) == []
+    assert {name for name, _, _ in due(core, 0.0 + INTERVAL)} == {"eth0"}
 
 
 def test_hushed_still_answers_and_silenced_does_not() -> None:
@@ -115,8 +115,8 @@ def test_hushed_still_answers_and_silenced_does_not() -> None:
     core.hush(V4)
     assert due(core, 0.0) == [("eth0", V6, 1)]
     assert isinstance(respond_arp(oracle_request(V4), core.station(2)), Reply)
-    core.announce(V4, 2, 0.1)
-    assert due(core, 0.1) == [("eth0", V4, 2)]
+    core.announce(V4, 2, 0.01)
+    assert due(core, 0.01) == [("eth0", V4, 2)]
     assert core.silence(V4) == []
     assert core.silence(V6) == [LeaveGroup(2, GROUP)]
     assert respond_arp(oracle_request(V4), core.station(2)) is Drop.ANNOUNCE_IP

@@ -16,10 +16,10 @@ def play(schedule: Schedule[str], until: float, now: float = 0.0) -> list[tuple[
     return sent
 
 
-def test_metallbs_cadence() -> None:
+def test_metallbs_cadence_and_two_early_ones() -> None:
     schedule: Schedule[str] = Schedule()
     schedule.start("a", 0.0)
-    assert [at for at, _ in play(schedule, 100.0)] == [0.0, 1.1, 2.2, 3.3, 4.4]
+    assert [at for at, _ in play(schedule, 100.0)] == [0.0, 0.05, 0.2, 1.1, 2.2, 3.3, 4.4]
     assert len(schedule) == 0
     assert schedule.next_deadline() == float("inf")
 
@@ -28,8 +28,9 @@ def test_starting_again_while_under_way_is_at_once_and_as_long_as_asked() -> Non
     schedule: Schedule[str] = Schedule()
     schedule.start("a", 0.0)
     assert schedule.due(0.0, 10) == ["a"]
+    assert [at for at, _ in play(schedule, 0.3)] == [0.05, 0.2]
     schedule.start("a", 0.5)
-    assert [at for at, _ in play(schedule, 100.0, 0.5)] == [0.5, 1.6, 2.7, 3.8, 4.9]
+    assert [at for at, _ in play(schedule, 100.0, 0.5)] == [0.5, 0.55, 0.7, 1.6, 2.7, 3.8, 4.9]
 
 
 def test_many_reasons_to_start_again_in_one_moment_are_one() -> None:
@@ -40,7 +41,7 @@ def test_many_reasons_to_start_again_in_one_moment_are_one() -> None:
     for number in range(10):
         schedule.start("a", 0.01 + number / 1000, rounds=1)
     assert schedule.due(0.02, 10) == []
-    assert [at for at, _ in play(schedule, 100.0, 0.02)] == [0.06, 1.16, 2.26, 3.36]
+    assert [at for at, _ in play(schedule, 100.0, 0.02)] == [0.05, 0.2, 1.1, 2.2, 3.3, 4.4]
 
 
 def test_stopped_is_silent_and_starting_anew_is_at_once() -> None:
@@ -57,7 +58,7 @@ def test_stopped_is_silent_and_starting_anew_is_at_once() -> None:
 def test_what_was_just_gained_goes_before_what_is_repeated() -> None:
     schedule: Schedule[str] = Schedule()
     for key in "abc":
-        schedule.start(key, 0.0)
+        schedule.start(key, 0.0, rounds=2)
     schedule.due(0.0, 10)
     schedule.start("new", 1.2)
     assert schedule.due(1.2, 2) == ["new", "a"]
@@ -66,7 +67,7 @@ def test_what_was_just_gained_goes_before_what_is_repeated() -> None:
 
 def test_a_late_wake_up_neither_drifts_nor_bunches_rounds() -> None:
     schedule: Schedule[str] = Schedule()
-    schedule.start("a", 0.0)
+    schedule.start("a", 0.0, rounds=4)
     schedule.due(0.0, 10)
     assert schedule.due(1.3, 10) == ["a"]
     assert schedule.next_deadline() == pytest.approx(2.2)

@@ -19,6 +19,7 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet
 
 from speaker.orders import PROTOCOL
+from speaker.reflex.l2.gratuitous import ROUNDS
 from tests.speaker.lan import Station, lan
 from tests.speaker.running import PATIENCE, Reflex, reflex, until
 
@@ -108,7 +109,7 @@ def test_a_neighbour_stays_reachable_by_unicast(pair: tuple[Station, Station, Re
         until(partial(reachable, client, address), f"{address} confirmed")
 
 
-def test_five_rounds_of_announcements_and_no_more(tmp_path: Path) -> None:
+def test_all_rounds_of_announcements_and_no_more(tmp_path: Path) -> None:
     with (
         lan(["client", "a"]) as (client, a),
         client.packet_socket() as sock,
@@ -118,10 +119,10 @@ def test_five_rounds_of_announcements_and_no_more(tmp_path: Path) -> None:
         running.until_answering(V4)
         running.order(*vips("a", "b"))  # a new plan that changes nothing for us
         rounds = [frame for frame in frames(sock, 7.0) if ARP in frame and frame[ARP].psrc == V4]
-        assert [frame[ARP].op for frame in rounds] == [1, 2] * 5
+        assert [frame[ARP].op for frame in rounds] == [1, 2] * ROUNDS
         assert {frame[ARP].hwsrc for frame in rounds} == {a.mac()}
-        assert running.vip(V4)["gratuitous_sent"] == 10
-        assert running.vip(V6)["gratuitous_sent"] == 5
+        assert running.vip(V4)["gratuitous_sent"] == 2 * ROUNDS
+        assert running.vip(V6)["gratuitous_sent"] == ROUNDS
 
 
 def test_an_interface_added_later_answers_and_announces(pair: tuple[Station, Station, Reflex]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from scapy.layers.l2 import ARP, Ether
 
+from speaker.reflex.l2.gratuitous import ROUNDS
 from tests.speaker.lan import Station, lan
 from tests.speaker.running import Reflex, reflex, until
 from tests.speaker.test_reflex import ALL, V4, V6, frames, vips, who_has
@@ -62,7 +63,7 @@ def test_what_did_not_move_is_announced_again_when_asked_for(tmp_path: Path) -> 
         reflex(a, tmp_path / "a", environ={"CRIER_GRATUITOUS_INTERVAL": "2"}) as running,
     ):
         running.order(*vips("a"))
-        until(lambda: running.vip(V6).get("gratuitous_sent", 0) > 5, "more than after a take-over")
+        until(lambda: running.vip(V6).get("gratuitous_sent", 0) > ROUNDS, "more than after a take-over")
 
 
 @pytest.mark.parametrize("policy", ["defend", "yield"])

@@ -1,7 +1,8 @@
-"""When to announce what: MetalLB's cadence, without its triggers.
+"""When to announce what: MetalLB's cadence and two rounds more, without its triggers.
 
 A round is due at once and then every 1.1 s, five in all.  The odd interval is deliberate: receivers that
-take one update of a neighbour per second (Linux' `locktime`) take each of ours.
+take one update of a neighbour per second (Linux' `locktime`) take each of ours.  Two more follow closely on
+the first: where it got lost, traffic would go to a dead node for another second.
 
 Who is asked to announce again has a reason, such as another owner that has to hear it: that is at once,
 too, though not more often than every `CLOSEST`.
@@ -17,9 +18,17 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 INTERVAL: Final = 1.1
-ROUNDS: Final = 5
+EARLY: Final = (0.05, 0.2)
+"""Seconds after the first."""
+ROUNDS: Final = 5 + len(EARLY)
 CLOSEST: Final = 0.05
 """Seconds: ten members that come back together are no reason for ten frames."""
+
+_GAPS: Final = {
+    left: until - since
+    for left, since, until in zip(range(ROUNDS - 1, 0, -1), (0.0, *EARLY), (*EARLY, INTERVAL), strict=False)
+}
+"""Seconds to the next round, by how many are left, where it is not the usual interval."""
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -86,7 +95,8 @@ class Schedule(Generic[Key]):
             del self._runs[key]
             return
         # from the round's own time: a late wake-up must not drift, yet never two rounds closer than asked
-        run.due_at = max(run.due_at + INTERVAL, now + INTERVAL / 2)
+        gap = _GAPS.get(run.left, INTERVAL)
+        run.due_at = max(run.due_at + gap, now + gap / 2)
         heapq.heappush(self._repeats, (run.due_at, ticket, key))
 
     def next_deadline(self) -> float:
