@@ -15,6 +15,7 @@ from speaker.orders import Orders, Vip
 from speaker.planner.plan import Planner, Rules
 from speaker.reflex.announce import HANDOVER_TIMEOUT, Announcer
 from speaker.reflex.effects import Answer, Effect
+from tests.speaker.announcers import Wire
 from tests.speaker.planner.builders import (
     ad_object,
     configuration,
@@ -25,7 +26,6 @@ from tests.speaker.planner.builders import (
     slice_of,
     view,
 )
-from tests.speaker.test_announce import Wire
 
 SIZES = pytest.mark.parametrize("size", [3, 5, 10])
 SEEDS = pytest.mark.parametrize("seed", range(5))
