@@ -39,6 +39,7 @@ from .effects import (
 from .entry import Entry
 from .errors import ConfigError, DecodeError, JoinError, MemberlistError, Timeout
 from .events import Event, Lagged, Node
+from .keyring import nonces
 from .messages import Ack, Error, PushPull, State, StreamMessage, User
 from .packet import MAX_PACKET, Wire
 from .statistics import Statistics
@@ -73,6 +74,7 @@ class Member:
         self._bare = dataclasses.replace(wire, compress=False)
         self._ipv6 = udp.family == socket.AF_INET6
         self._alarm = alarm
+        self._nonces = nonces()
         self._observers: list[Callable[[Event], None]] = []
         self._streams: list[Events] = []
         self._finished: dict[int, trio.Event] = {}
@@ -229,19 +231,24 @@ class Member:
 
     def _turn(self) -> None:
         now = trio.current_time()
-        late = now - self._core.next_deadline()
+        core = self._core
+        late = now - core.next_deadline()
         if late > self._late_max:
             self._late_max = late
         # What came in while we were late must be read before anybody is blamed for silence.
         drained = self._drain(now)
-        if self._core.next_deadline() <= now:
-            self._carry_out(self._core.tick(now, drained=drained))
-        self._alarm.set(self._core.next_deadline())
+        due_at = core.next_deadline()
+        if due_at <= now:
+            self._carry_out(core.tick(now, drained=drained))
+            due_at = core.next_deadline()
+        self._alarm.set(due_at)
 
     def _drain(self, now: float) -> bool:
         """Read what waits; False when there is more than is good to read in one go."""
-        allowed, receive = self._config.cidrs_allowed, self._udp.recvfrom
+        allowed, readable, receive = self._config.cidrs_allowed, self._alarm.readable, self._udp.recvfrom
         for _ in range(MAX_DRAIN):
+            if not readable():
+                return True
             try:
                 datagram, sender = receive(MAX_PACKET)
             except BlockingIOError:
@@ -293,7 +300,6 @@ class Member:
 
     def _send(self, effect: SendPacket) -> None:
         parts = [part if isinstance(part, bytes) else codec.encode(part) for part in effect.parts]
-        nonce = os.urandom(12) if self._wire.encrypting else b""
         small = sum(map(len, parts)) < WORTH_COMPRESSING
         wire = self._bare if small else self._wire
         host, port = effect.to
@@ -302,7 +308,7 @@ class Member:
                 return  # it has an IPv6 address and we have none
             host = "::ffff:" + host
         try:
-            self._udp.sendto(wire.seal(parts, crc=effect.crc, nonce=nonce), (host, port))
+            self._udp.sendto(wire.seal(parts, crc=effect.crc, nonce=next(self._nonces)), (host, port))
         except OSError as problem:
             # Unreachable now, or the buffer is full: like a lost packet, and the protocol expects those.
             self._unsent += 1

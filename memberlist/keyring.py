@@ -11,7 +11,8 @@ encryption, and is asked anew for each packet, so that keys can come and go.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -24,6 +25,7 @@ KEY_SIZES: Final = (16, 24, 32)
 
 NONCE_SIZE: Final = 12
 TAG_SIZE: Final = 16
+NONCES_AT_ONCE: Final = 64
 _BLOCK: Final = 16
 _OVERHEAD: Final = (1 + NONCE_SIZE + _BLOCK + TAG_SIZE, 1 + NONCE_SIZE + TAG_SIZE)
 
@@ -31,6 +33,17 @@ _OVERHEAD: Final = (1 + NONCE_SIZE + _BLOCK + TAG_SIZE, 1 + NONCE_SIZE + TAG_SIZ
 def overhead(version: int) -> int:
     """The most octets encryption adds to a message: 45 for version 0, 29 for version 1."""
     return _OVERHEAD[version]
+
+
+def nonces() -> Iterator[bytes]:
+    """Random ones without end, as Go takes them; the kernel is asked for many at a time.
+
+    Not to be shared with a process that was forked: it would use the same again.
+    """
+    while True:
+        chance = os.urandom(NONCES_AT_ONCE * NONCE_SIZE)
+        for start in range(0, len(chance), NONCE_SIZE):
+            yield chance[start : start + NONCE_SIZE]
 
 
 def metallb_key(secret: bytes) -> bytes:

@@ -281,14 +281,26 @@ def parts_of(data: bytes) -> tuple[list[bytes], int]:
 
 def deflate(data: bytes) -> bytes:
     """`data` as a compress message, whether that is shorter or not."""
-    return b"\x09" + codec.COMPRESSED.encode(codec.Compressed(0, lzw.compress(data)))
+    return _framed(lzw.compress(data))
+
+
+def _framed(compressed: bytes) -> bytes:
+    return b"\x09" + codec.COMPRESSED.encode(codec.Compressed(0, compressed))
+
+
+_SHORTEST_FRAME: Final = len(_framed(b""))
+"""Octets around what is compressed, at least."""
 
 
 def shorter(data: bytes) -> bytes:
     """`data`, or the same compressed if that is shorter: the rule for datagrams."""
     if len(data) <= _USELESS_TO_COMPRESS:
         return data
-    deflated = deflate(data)
+    # A frame is never shorter than that of a short text.
+    compressed = lzw.compress_below(len(data) - _SHORTEST_FRAME, data)
+    if compressed is None:
+        return data
+    deflated = _framed(compressed)
     return deflated if len(deflated) < len(data) else data
 
 

@@ -83,6 +83,21 @@ async def test_a_moment_that_has_passed_ends_it_at_once(
         await it.wait()
 
 
+@kinds
+async def test_what_can_be_read_is_never_denied(
+    udp: socket.socket, kind: Callable[[socket.socket], Alarm]
+) -> None:
+    with contextlib.closing(kind(udp)) as it:
+        for payload in (b"x", b""):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+                other.sendto(payload, udp.getsockname())
+            assert it.readable()
+            assert udp.recv(10) == payload
+    with contextlib.closing(TimerAlarm(udp)) as it:
+        it.set(trio.current_time() - 1.0)  # what is due is nothing to read
+        assert not it.readable()
+
+
 async def test_linux_has_the_cheap_one(udp: socket.socket) -> None:
     with contextlib.closing(alarm(udp)) as it:
         assert isinstance(it, TimerAlarm)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memberlist.errors import ConfigError, DecodeError
-from memberlist.keyring import Keyring, metallb_key, overhead
+from memberlist.keyring import NONCE_SIZE, NONCES_AT_ONCE, Keyring, metallb_key, nonces, overhead
 
 K16, K24, K32 = bytes(range(16)), bytes(range(24)), bytes(range(32))
 NONCE = bytes(12)
@@ -163,3 +164,10 @@ def test_the_secret_comes_first_and_is_never_hashed(secret: bytes) -> None:
 
 def test_an_empty_secret_means_no_encryption() -> None:
     assert not Keyring.metallb(b"")
+
+
+def test_no_nonce_comes_twice() -> None:
+    some = list(itertools.islice(nonces(), 3 * NONCES_AT_ONCE))
+    assert {len(one) for one in some} == {NONCE_SIZE}
+    assert len(set(some)) == len(some)
+    assert not set(some) & set(itertools.islice(nonces(), NONCES_AT_ONCE))

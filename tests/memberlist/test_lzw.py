@@ -88,6 +88,8 @@ def test_the_end_may_fall_anywhere(size: int) -> None:
         deflated = lzw.compress(text)
         assert deflated == pack(codes_of(text))
         assert lzw.decompress(deflated, LIMIT) == text
+        assert lzw.compress_below(len(deflated) + 1, text) == deflated
+        assert lzw.compress_below(len(deflated), text) is None
 
 
 def test_one_octet_over_and_over_through_every_width() -> None:
