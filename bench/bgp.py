@@ -148,6 +148,8 @@ def one_run(lan: Rig, host: str, control: Control, kind: type[Contender], count:
         began = time.monotonic()
         speaker.go()
         row.announce.append(until(control, count, began))
+        if row.announce[-1] > LONGEST:
+            return  # it is still at it, so the rest would not be its figures
         time.sleep(0.2)
         row.octets.append(sent(host) - before)
         if told is not None:

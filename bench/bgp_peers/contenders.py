@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -135,6 +137,11 @@ class Lines(Contender):
     announce: Callable[[str], str]
     take_back: Callable[[str], str]
 
+    def __init__(self, rig: Rig, host: str, router: str) -> None:
+        super().__init__(rig, host, router)
+        self._over = threading.Event()
+        self._feeders: list[threading.Thread] = []
+
     def prepare(self, count: int) -> None:
         names = [prefix(number) for number in range(count)]
         self._forth = "".join(map(self.announce, names)).encode()
@@ -146,12 +153,36 @@ class Lines(Contender):
         """Where its commands go."""
 
     def go(self) -> None:
-        self.pipe.write(self._forth)
-        self.pipe.flush()
+        self._feed(self._forth)
 
     def withdraw(self) -> None:
-        self.pipe.write(self._back)
-        self.pipe.flush()
+        self._feed(self._back)
+
+    def _feed(self, lines: bytes) -> None:
+        """As fast as they are read: who reads slowly must not hold up the clock it is measured by."""
+
+        def write() -> None:
+            rest, fd = memoryview(lines), self.pipe.fileno()
+            os.set_blocking(fd, False)
+            while rest and not self._over.is_set():
+                select.select([], [fd], [], 0.1)
+                try:
+                    rest = rest[os.write(fd, rest) :]
+                except BlockingIOError:
+                    continue
+                except BrokenPipeError:
+                    return
+
+        thread = threading.Thread(target=write, daemon=True)
+        thread.start()
+        self._feeders.append(thread)
+
+    def stop(self) -> None:
+        self._over.set()
+        for thread in self._feeders:
+            thread.join()
+        super().stop()
+        self.pipe.close()
 
 
 class Announce(Lines):
@@ -168,10 +199,6 @@ class Announce(Lines):
     def pipe(self) -> IO[bytes]:
         assert self._process.stdin is not None
         return self._process.stdin
-
-    def stop(self) -> None:
-        super().stop()
-        self.pipe.close()
 
 
 class Exabgp(Lines):
@@ -191,6 +218,7 @@ class Exabgp(Lines):
             "  family { ipv4 unicast; }\n  api { processes [ api ]; }\n}\n"
         )
         quiet = {"exabgp.api.ack": "false", "exabgp.api.cli": "false", "exabgp.daemon.user": "root"}
+        quiet["exabgp.log.level"] = "ERR"
         environment = {**os.environ, **quiet}
         # Opened for both ways, so that neither end of the pipe waits for the other.
         self._pipe = os.fdopen(os.open(fifo, os.O_RDWR), "wb")
@@ -204,10 +232,6 @@ class Exabgp(Lines):
     @property
     def pipe(self) -> IO[bytes]:
         return self._pipe
-
-    def stop(self) -> None:
-        super().stop()
-        self._pipe.close()
 
 
 CONTENDERS: Final[dict[str, type[Contender]]] = {
