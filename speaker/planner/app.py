@@ -6,7 +6,6 @@ orders given last stay in force and the reflex goes on deciding by gossip.
 
 from __future__ import annotations
 
-import gc
 import os
 import random
 import signal
@@ -31,6 +30,7 @@ from speaker import settings as speaker_settings
 from speaker.orders import BadOrder, Bfd, BfdPeer, Happened, Hello, Orders, Pulse, Seeds, Vip
 from speaker.planner import bgpmetrics, configstate, documents, events, host
 from speaker.planner.configuration import Keeper
+from speaker.planner.heap import keep_collections_short
 from speaker.planner.link import Link, ReflexGone, fit
 from speaker.planner.metrics import Metrics
 from speaker.planner.plan import Plan, Planner, Rules
@@ -266,7 +266,6 @@ class Program:
             self._order()
 
     def _give_orders(self, vips: tuple[Vip, ...], bfd: tuple[BfdPeer, ...]) -> None:
-        first = self.orders is None
         self._generation += 1
         self.orders = Orders(self._generation, vips, bfd)
         sent = fit(self.orders)
@@ -276,9 +275,6 @@ class Program:
         self._link.send(sent)
         self.metrics.orders_sent.add()
         log.info("orders", generation=self._generation, vips=len(self.plan.vips))
-        if first:
-            gc.collect()
-            gc.freeze()  # what is here now stays; later collections need not walk it
 
     # ------------------------------------------------------------------------------- the report
 
@@ -447,6 +443,7 @@ def main() -> None:
     # Ctrl-C goes to every process of a terminal; when to stop is the reflex's decision
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGQUIT, signal.SIG_IGN)
+    keep_collections_short()
     failed = False
     try:
         trio.run(run, settings, settings.reflex_fd)
