@@ -191,7 +191,7 @@ async def assign(api: Api, name: str, address: str) -> None:
 async def change(api: Api, router: Router) -> list[float]:
     waits: list[float] = []
     for number in range(CHANGES):
-        address = f"10.20.255.{number}"
+        address = f"10.20.{250 + (number >> 8)}.{number & 255}"
         await assign(api, "s0", address)
         began = time.monotonic()
         heard = await trio.to_thread.run_sync(router.wait_for, f"{address}/32")
