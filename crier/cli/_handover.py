@@ -45,7 +45,10 @@ class Moved:
     services: tuple[str, ...]
     before: str
     after: str
+    """The node that answers now; of a service that is only routed, the nodes whose sessions carry it."""
     seconds: float
+    unverified: str = ""
+    """Why nobody saw it arrive; it was told to."""
 
 
 @dataclass(frozen=True, slots=True)

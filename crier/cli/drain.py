@@ -7,6 +7,7 @@ from typing import Final
 
 from crier.cli import _common as common
 from crier.cli import _handover as handover
+from crier.cli import _routers as routers
 from crier.cli._common import Exit, Session
 from crier.cli._handover import Group, Mark, Moved, Stuck
 from crier.cli.simulate import WISH, Simulation, check_node, simulate
@@ -87,21 +88,61 @@ async def drain(session: Session, picture: Picture, node: str) -> Drained:
     complete = not stuck or bool(session.options.force)
     if complete:
         await handover.set_mark(session, node, _everything)
+        routed = [group for group in handover.groups(picture) if _is_routed(group, plan, node)]
+        stuck += await _withdrawn(session, picture, node, routed)
+        complete = not stuck or bool(session.options.force)
     return Drained(node, complete, tuple(moved), tuple(stuck))
+
+
+async def _withdrawn(session: Session, picture: Picture, node: str, routed: list[Group]) -> list[Stuck]:
+    """See the routes of the node go, now that it is labelled; those that do not."""
+    if not routed:
+        return []
+    why = await routers.wait_until_gone(
+        session, picture.speakers, routed, node, patience=session.options.move_timeout
+    )
+    if not why:
+        session.say(f"{node} has withdrawn its routes")
+        return []
+    if why == routers.UNSEEN:
+        session.say(f"{node} was told to withdraw its routes; not verified: {why}")
+        return []
+    session.say(f"{node} was told to withdraw its routes, but {why}")
+    addresses = tuple(address for group in routed for address in group.addresses)
+    return [Stuck(addresses, tuple(service for group in routed for service in group.services), why)]
 
 
 async def _move(session: Session, picture: Picture, node: str, group: Group) -> Moved | Stuck:
     what = f"{', '.join(group.addresses)} ({', '.join(group.services)})"
+    plan = simulate(picture, "drain", node)
+    layer2, routed = _in_layer2(group, plan), _is_routed(group, plan, node)
+    if routed and not session.options.force:
+        sight = await routers.see(session, picture.speakers, group.addresses)
+        if not sight.unseen and not sight.others(group, node):
+            why = f"no other node's sessions carry {', '.join(group.addresses)} now"
+            session.say(f"{what} stays: {why}")
+            return Stuck(group.addresses, group.services, why)
     await handover.set_mark(session, node, lambda mark: _adding(mark, group))
-    if not _in_layer2(group, simulate(picture, "drain", node)):
-        session.say(f"{what}: routers are told to prefer the others")
-        return Moved(group.addresses, group.services, node, "", 0.0)
-    after, seconds, why = await handover.wait_for(
-        session, picture.speakers, group, lambda name: name != node, patience=session.options.move_timeout
-    )
-    if after:
-        session.say(f"{what}: {node} -> {after} in {seconds:.1f} s")
-        return Moved(group.addresses, group.services, node, after, round(seconds, 2))
+    after, seconds, why, unverified = "", 0.0, "", ""
+    if layer2:
+        after, seconds, why = await handover.wait_for(
+            session, picture.speakers, group, lambda name: name != node, patience=session.options.move_timeout
+        )
+    if routed and not why:
+        seen, longer, why = await routers.wait_until_last(
+            session, picture.speakers, group, node, patience=session.options.move_timeout - seconds
+        )
+        seconds += longer
+        after = after or ", ".join(seen.others(group, node))
+        if seen.unseen.get(node) == routers.UNSEEN:
+            why, unverified = "", routers.UNSEEN
+    if not why:
+        how = f"not verified: {unverified}" if unverified else f"in {seconds:.1f} s"
+        if layer2:
+            session.say(f"{what}: {node} -> {after} {how}")
+        else:
+            session.say(f"{what}: routers are asked to prefer {after or 'the others'}, {how}")
+        return Moved(group.addresses, group.services, node, after, round(seconds, 2), unverified)
     if session.options.force:
         session.say(f"{what}: not verified: {why}")
         return Stuck(group.addresses, group.services, why)
@@ -131,6 +172,10 @@ def _hindrance(group: Group, plan: Simulation) -> str:
         if shift.service in group.services and shift.outcome == "lost"
     ]
     return "; ".join(reasons)
+
+
+def _is_routed(group: Group, plan: Simulation, node: str) -> bool:
+    return any(node in shift.bgp_before for shift in plan.shifts if shift.service in group.services)
 
 
 def _in_layer2(group: Group, plan: Simulation) -> bool:

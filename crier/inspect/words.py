@@ -1,4 +1,5 @@
-"""What speakers say of themselves over HTTP, decoded: `/status`, `/why`, `/host` (docs/architecture.md).
+"""What speakers say of themselves over HTTP, decoded: `/status`, `/why`, `/routes`, `/host`
+(docs/architecture.md).
 
 Fields that are new are ignored and fields that are missing have defaults, so that a newer or older speaker is
 understood as far as possible.
@@ -87,6 +88,24 @@ class RoutedWords(msgspec.Struct, frozen=True):
 
     peers: tuple[str, ...] = ()
     objection: str | None = None
+
+
+class RouteWords(msgspec.Struct, frozen=True):
+    """A prefix that established sessions of a node carry, by the names of the peers."""
+
+    prefix: str
+    told: tuple[str, ...] = ()
+    leaving: tuple[str, ...] = ()
+    """Those of `told` that were asked to prefer anybody else."""
+
+
+class RoutesWords(msgspec.Struct, frozen=True):
+    """`/routes` of a speaker."""
+
+    node: str
+    visible: bool = False
+    """False where FRR has the sessions: what they carry is not known then."""
+    routes: tuple[RouteWords, ...] = ()
 
 
 class ServiceWords(msgspec.Struct, frozen=True):

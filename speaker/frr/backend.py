@@ -151,6 +151,9 @@ class FrrRouters:
     def sessions(self) -> Sequence[SessionView]:
         return self._views
 
+    def told(self) -> None:
+        return None
+
     async def run(self) -> None:
         failures, rng = 0, random.Random()
         while True:

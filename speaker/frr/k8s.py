@@ -102,6 +102,9 @@ class FrrK8sRouters:
     def sessions(self) -> Sequence[SessionView]:
         return self._views
 
+    def told(self) -> None:
+        return None
+
     async def run(self) -> None:
         mine = f"metadata.name={document.object_name(self._me)}"
         label = f"{document.NODE_LABEL}={self._me}"

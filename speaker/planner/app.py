@@ -366,6 +366,7 @@ class Program:
             "/readyz": self._ready,
             "/status": lambda: Response.json(self._status()),
             "/why": lambda: Response.json(self._why()),
+            "/routes": lambda: Response.json(documents.routes(self._me, self.routed.routers.told())),
             "/host": self._host,
             "/metrics": lambda: Response(200, self.metrics.registry.render(), CONTENT_TYPE),
         }
@@ -375,7 +376,7 @@ class Program:
         told, failures = self._settings, 0
         tls = Tls(told.tls_min_version, told.tls_cipher_suites, told.metrics_cert_dir, self._me)
         routes = self._routes()
-        guarded = {path: routes[path] for path in ("/metrics", "/status", "/why", "/host")}
+        guarded = {path: routes[path] for path in ("/metrics", "/status", "/why", "/routes", "/host")}
         while True:
             try:
                 await scrape.serve(guarded, told.port, tls, self._api)

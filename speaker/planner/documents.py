@@ -1,4 +1,4 @@
-"""The JSON documents for people and tools: `/status` (docs/architecture.md) and `/why`."""
+"""The JSON documents for people and tools: `/status` (docs/architecture.md), `/why` and `/routes`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
+from bgp_lite.attributes import GRACEFUL_SHUTDOWN, Path
+from bgp_lite.prefix import Prefix
 from speaker.orders import VipState
 from speaker.planner.plan import Plan, why_not
 from speaker.planner.reflex import Reflex
@@ -82,6 +84,25 @@ def _state(states: Mapping[str, VipState], address: str) -> dict[str, Any]:
         "claimed_by": state.claimed_by,
         "answered_by": state.answered_by,
         "amiss": state.amiss,
+    }
+
+
+def routes(node: str, told: Mapping[str, Mapping[Prefix, Path]] | None) -> dict[str, Any]:
+    """What established sessions carry: see `Routers.told`."""
+    found: dict[Prefix, tuple[list[str], list[str]]] = {}
+    for peer, table in sorted((told or {}).items()):
+        for prefix, path in table.items():
+            everybody, leaving = found.setdefault(prefix, ([], []))
+            everybody.append(peer)
+            if GRACEFUL_SHUTDOWN in path.communities:
+                leaving.append(peer)
+    return {
+        "node": node,
+        "visible": told is not None,
+        "routes": [
+            {"prefix": str(prefix), "told": everybody, "leaving": leaving}
+            for prefix, (everybody, leaving) in found.items()
+        ],
     }
 
 

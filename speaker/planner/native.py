@@ -92,6 +92,9 @@ class NativeRouters:
     def sessions(self) -> Sequence[SessionView]:
         return tuple(self._peers[name].view() for name in sorted(self._peers))
 
+    def told(self) -> Mapping[str, Told]:
+        return {name: peer.sent for name, peer in self._peers.items()}
+
     def note_bfd(self, news: News) -> None:
         """What BFD says of a peer's address."""
         peer = self._peers.get(news.peer)
@@ -222,6 +225,12 @@ class _Peer:
     def neighbor(self) -> str:
         return (self._driver.peer_address or "") if self._driver is not None else ""
 
+    @property
+    def sent(self) -> Told:
+        """What the router has from us by this session."""
+        session = self._session
+        return session.rib.sent if session is not None and session.state is State.ESTABLISHED else _NOTHING
+
     def view(self) -> SessionView:
         peer, session = self.peer, self._session
         return SessionView(
@@ -233,7 +242,7 @@ class _Peer:
             since=self.since,
             last_error=self.last_error,
             wanted=len(self.told),
-            sent=len(session.rib.sent) if session is not None and session.state is State.ESTABLISHED else 0,
+            sent=len(self.sent),
             bfd=(self.bfd or "Down") if peer.bfd is not None else "",
             counters={**self._counters(), **self.bfd_counters},
         )

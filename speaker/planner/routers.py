@@ -59,3 +59,6 @@ class Routers(Protocol):
 
     def sessions(self) -> Sequence[SessionView]:
         """Every peer of the last `apply`, sorted by name."""
+
+    def told(self) -> Mapping[str, Mapping[Prefix, Path]] | None:
+        """What established sessions carry, by the name of the peer; None where that cannot be seen."""

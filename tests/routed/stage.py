@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from crier.inspect.reach import VIEWER
 from crier.lab import netns, runs
 from crier.lab.cluster import API_PORT, STATUS_PORT, _kubeconfig, _read_line
 from crier.lab.kubelet import node_manifest, pod_manifest, speaker_pod
@@ -105,7 +106,7 @@ class Stage:
                 [
                     sys.executable, "-m", "crier.lab.api", "--listen", "127.0.0.1:0",
                     "--listen-netns", f"{netns.path(host.netns)}={host.ipv4}:{API_PORT}",
-                    "--metallb-crds", "--ready-fd", str(writable),
+                    "--pod-netns", host.netns, "--metallb-crds", "--ready-fd", str(writable),
                 ],
                 pass_fds=(writable,),
             )  # fmt: skip
@@ -119,7 +120,11 @@ class Stage:
         self.server = f"http://{host.ipv4}:{API_PORT}"
         self.kubeconfig = self.run.directory / "kubeconfig"
         self.kubeconfig.write_text(_kubeconfig(self.server), encoding="ascii")
-        return Rest(local if local.startswith("http") else f"http://{local}")
+        local = local if local.startswith("http") else f"http://{local}"
+        self.outside = self.run.directory / "kubeconfig-outside"
+        """For who is in no namespace of the lab."""
+        self.outside.write_text(_kubeconfig(local), encoding="ascii")
+        return Rest(local)
 
     def _furnish(self) -> None:
         for name in (SPACE, "default"):
@@ -137,6 +142,12 @@ class Stage:
                 f"/api/v1/namespaces/{SPACE}/pods/{speaker_pod(node)}/status",
                 {"status": {"phase": "Running", "podIP": str(host.ipv4)}},
             )
+        account = {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": VIEWER, "namespace": SPACE},
+        }
+        self.rest.create(f"/api/v1/namespaces/{SPACE}/serviceaccounts", account)
         self.make("IPAddressPool", "pool", addresses=[POOL4, POOL6])
 
     def start_node(self, node: str) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections import Counter
+from contextlib import redirect_stderr, redirect_stdout
+from typing import Any
 
 import pytest
 
+from crier.cli.main import main
 from crier.lab.router import Router
 from tests.routed.stage import METALLB, Stage, eventually
 
@@ -277,6 +282,57 @@ def test_a_drained_node_is_the_last_resort_and_then_none(stage: Stage) -> None:
     )
     stage.rest.merge(node, {"metadata": {"labels": {label: None}, "annotations": {"crier.dev/drain": None}}})
     stage.hops(stage.bird, WEB, stage.addresses)
+
+
+def drain(stage: Stage, verb: str, node: str, status: int, *more: str) -> dict[str, Any]:
+    out, err = io.StringIO(), io.StringIO()
+    words = [verb, node, "--json", "--kubeconfig", str(stage.outside), "--move-timeout", "4", *more]
+    with redirect_stdout(out), redirect_stderr(err):
+        ended = main(words)
+    assert ended == status, out.getvalue() + err.getvalue()
+    document: dict[str, Any] = json.loads(out.getvalue())
+    return document | {"said": err.getvalue()}
+
+
+def test_a_drain_sees_the_routers_prefer_others_and_the_routes_go(stage: Stage) -> None:
+    stage.peers()
+    stage.make("BGPAdvertisement", "ad")
+    stage.service("web", WEB)
+    stage.hops(stage.bird, WEB, stage.addresses)
+    eventually(lambda: stage.listed("ServiceBGPStatus"), lambda found: len(found) == 3)
+    eventually(lambda: all(each.get("status", {}).get("peers") for each in stage.listed("ServiceBGPStatus")))
+    found = drain(stage, "drain", "node-1", 0)
+    (moved,) = found["moved"]
+    assert (moved["addresses"], moved["after"], moved["unverified"]) == ([WEB], "node-2, node-3", "")
+    assert "node-1 has withdrawn its routes" in found["said"]
+    assert stage.document("node-1", "/routes") == {"node": "node-1", "visible": True, "routes": []}
+    first = str(stage.lan.nodes["node-1"].ipv4)
+    eventually(
+        lambda: {route.next_hop for route in stage.bird.known(f"{WEB}/32")}, lambda got: first not in got
+    )
+    drain(stage, "undrain", "node-1", 0)
+    stage.hops(stage.bird, WEB, stage.addresses)
+
+
+def test_a_drain_keeps_what_no_other_nodes_sessions_carry(stage: Stage) -> None:
+    stage.peers()
+    stage.make("BGPAdvertisement", "ad")
+    stage.service("web", WEB)
+    stage.hops(stage.bird, WEB, stage.addresses)
+    eventually(lambda: stage.listed("ServiceBGPStatus"), lambda found: len(found) == 3)
+    eventually(lambda: all(each.get("status", {}).get("peers") for each in stage.listed("ServiceBGPStatus")))
+    # the others are to tell the routers as before, but no router listens to them
+    for router in stage.routers:
+        router.configure([each for each in stage.neighbours() if each.address in stage.at("node-1")])
+    stage.up(nodes=["node-1"])
+    eventually(lambda: stage.document("node-2", "/routes"), lambda found: not found["routes"])
+    eventually(lambda: stage.document("node-3", "/routes"), lambda found: not found["routes"])
+    found = drain(stage, "drain", "node-1", 1)
+    (stuck,) = found["stuck"]
+    assert "no other node's sessions carry" in stuck["why"]
+    annotations = (stage.rest.get("/api/v1/nodes/node-1") or {})["metadata"].get("annotations", {})
+    assert "crier.dev/drain" not in annotations
+    stage.hops(stage.bird, WEB, stage.at("node-1"))
 
 
 def test_the_status_of_a_service_follows_its_peers(stage: Stage) -> None:
