@@ -27,20 +27,10 @@ from speaker.orders import Vip
 from speaker.planner.view import Configuration, View, addresses
 
 
-class Objection(Enum):
-    """Why nobody announces a service.  The value is MetalLB's word for it, the text is for people."""
+class Reason(Enum):
+    """Why something is not done: MetalLB's word for it, and a text for people."""
 
     text: str
-
-    NOT_LOAD_BALANCER = "notLoadBalancer", "its type is not LoadBalancer"
-    OTHER_CLASS = "otherClass", "its loadBalancerClass is not the one we serve"
-    NO_CONFIGURATION = "noConfiguration", "there has been no usable configuration yet"
-    NO_ADDRESS = "noIPAllocated", "no address has been assigned"
-    INVALID_ADDRESS = "invalidIP", "its status has something that is not an address"
-    NOT_IN_POOL = "ipNotAllowed", "no pool has all of its addresses"
-    NO_ADVERTISEMENT = "noMatchingAdvertisement", "no L2Advertisement selects its pool and its labels"
-    NO_ENDPOINT = "notOwner", "no endpoint is ready or serving"
-    NO_CANDIDATE = "notOwner", "no node may announce it"
 
     def __new__(cls, reason: str, text: str) -> Self:
         it = object.__new__(cls)
@@ -55,27 +45,28 @@ class Objection(Enum):
         return str(self.value).partition(":")[0]
 
 
-class NodeObjection(Enum):
-    """Why a node is not a candidate for a service."""
+class Objection(Reason):
+    """Why nobody announces a service."""
 
-    text: str
+    NOT_LOAD_BALANCER = "notLoadBalancer", "its type is not LoadBalancer"
+    OTHER_CLASS = "otherClass", "its loadBalancerClass is not the one we serve"
+    NO_CONFIGURATION = "noConfiguration", "there has been no usable configuration yet"
+    NO_ADDRESS = "noIPAllocated", "no address has been assigned"
+    INVALID_ADDRESS = "invalidIP", "its status has something that is not an address"
+    NOT_IN_POOL = "ipNotAllowed", "no pool has all of its addresses"
+    NO_ADVERTISEMENT = "noMatchingAdvertisement", "no L2Advertisement selects its pool and its labels"
+    NO_ENDPOINT = "notOwner", "no endpoint is ready or serving"
+    NO_CANDIDATE = "notOwner", "no node may announce it"
+
+
+class NodeObjection(Reason):
+    """Why a node is not a candidate for a service."""
 
     NOT_SELECTED = "noMatchingAdvertisement", "no matching L2Advertisement selects the node"
     NETWORK_UNAVAILABLE = "notOwner", "its condition NetworkUnavailable is True"
     EXCLUDED = "notOwner", "it has the label node.kubernetes.io/exclude-from-external-load-balancers"
     DRAINED = "notOwner", f"its annotation {DRAIN_ANNOTATION} drains it"
     NO_LOCAL_ENDPOINT = "notOwner", "externalTrafficPolicy is Local and no endpoint there is ready or serving"
-
-    def __new__(cls, reason: str, text: str) -> Self:
-        it = object.__new__(cls)
-        it._value_ = f"{reason}: {text}"
-        it.text = text
-        return it
-
-    @property
-    def reason(self) -> str:
-        """MetalLB's word."""
-        return str(self.value).partition(":")[0]
 
 
 NodeObjections: TypeAlias = Mapping[str, NodeObjection]

@@ -9,8 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from bgp_lite.attributes import DEFAULT_LOCAL_PREF, GRACEFUL_SHUTDOWN, MAX_COMMUNITIES, Path
 from bgp_lite.prefix import Family, Prefix
@@ -21,17 +20,15 @@ from crier.kube.model.endpoints import EndpointSlice
 from crier.kube.model.node import Node
 from crier.kube.model.service import Service
 from speaker.planner.bgpconfiguration import BgpConfiguration
-from speaker.planner.plan import Rules
+from speaker.planner.plan import Reason, Rules
 from speaker.planner.view import Configuration, View, addresses
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Objection(Enum):
-    """Why this node tells no peer of a service.  The reason is MetalLB's word, the text is for people."""
-
-    text: str
+class Objection(Reason):
+    """Why this node tells no peer of a service.  The last two words are ours."""
 
     NOT_LOAD_BALANCER = "notLoadBalancer", "its type is not LoadBalancer"
     OTHER_CLASS = "otherClass", "its loadBalancerClass is not the one we serve"
@@ -54,17 +51,6 @@ class Objection(Enum):
     NO_ENDPOINT = "noEndpoints", "no endpoint is ready or serving"
     WAITING = "waitingForCommunity", "its BGPAdvertisements name communities that are not defined"
     TOO_MANY_COMMUNITIES = "tooManyCommunities", "a prefix would have more communities than a route can carry"
-
-    def __new__(cls, reason: str, text: str) -> Self:
-        it = object.__new__(cls)
-        it._value_ = reason
-        it.text = text
-        return it
-
-    @property
-    def reason(self) -> str:
-        """MetalLB's word; the last two are ours."""
-        return str(self.value)
 
 
 @dataclass(frozen=True, slots=True)

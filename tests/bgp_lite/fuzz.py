@@ -2,19 +2,14 @@
 
     python -m tests.bgp_lite.fuzz [--seconds N] [--seed S] [--target NAME] [--save]
 
-Inputs are mutations of the corpus and of messages of real routers.  One that ends in a way not seen before is
-kept and mutated further; `--save` adds it to the corpus, which the tests replay.  What no decoder may do is
-written down in the targets; the first offence ends the run with the input in hexadecimal.
+Inputs are mutations of the corpus and of messages of real routers.
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import re
-import sys
-import time
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Final
 
@@ -29,10 +24,7 @@ from bgp_lite.fsm import State
 from bgp_lite.messages import Keepalive, Notification, Open, Type, Update
 from bgp_lite.prefix import Family, parse_prefix
 from bgp_lite.wire import MARKER, MAX_EXTENDED, Framer, decode, encode
-
-CORPUS: Final = Path(__file__).parent / "corpus"
-Target = Callable[[bytes], Hashable]
-"""Raises PeerError or BadPacket, or returns what kind of thing it read."""
+from tests.fuzzing import Fuzzer, Target
 
 # What FRR 8.4.4, BIRD 2.0.12 and GoBGP 3.10 open a session with.
 FRR: Final = (
@@ -143,7 +135,6 @@ def neighbour(data: bytes) -> Hashable:
 
 
 _ALL: Final[list[Target]] = [open_body, update_body, stream, session, explained, bfd, neighbour]
-TARGETS: Final = {target.__name__: target for target in _ALL}
 
 
 def _frame(octets: bytes) -> tuple[Type, bytes]:
@@ -169,96 +160,21 @@ def _read(chunks: list[bytes]) -> tuple[list[object], PeerError | None]:
     return heard, None
 
 
-def outcome(target: Target, data: bytes) -> tuple[str, Hashable]:
-    """`ok` or `error`, and a mark of how it came to that.  Whatever else is raised goes through."""
-    try:
-        return "ok", target(data)
-    except (PeerError, BadPacket) as problem:
-        return "error", re.sub(r"\d+", "#", str(problem))[:80]
-
-
-def load(name: str) -> list[tuple[str, bytes]]:
-    """The corpus of a target: lines of the outcome and the input in hexadecimal."""
-    path = CORPUS / f"{name}.txt"
-    if not path.exists():
-        return []
-    lines = (line.split() for line in path.read_text().splitlines())
-    return [(words[0], bytes.fromhex("".join(words[1:]))) for words in lines]
-
-
-def mutate(data: bytes, rng: random.Random, others: list[bytes]) -> bytes:
-    result = bytearray(data)
-    for _ in range(rng.choice((1, 1, 1, 2, 4))):
-        at = rng.randrange(len(result) + 1)
-        span = rng.choice((1, 1, 2, 4, 16))
-        match rng.randrange(7):
-            case 0 if at < len(result):
-                result[at] ^= 1 << rng.randrange(8)
-            case 1:
-                result[at : at + 1] = rng.choice(
-                    (b"\x00", b"\x01", b"\x02", b"\x10", b"\x20", b"\x7f", b"\xff")
-                )
-            case 2:
-                del result[at : at + span]
-            case 3:
-                result[at:at] = result[at : at + span] * rng.choice((1, 2, 64))
-            case 4 if at < len(result):
-                result[at] = (result[at] + rng.choice((-1, 1))) & 0xFF  # a length that is nearly right
-            case 5:
-                other = rng.choice(others)
-                start = rng.randrange(len(other) + 1)
-                result[at : at + span] = other[start : start + rng.choice((4, 32, 1000))]
-            case _:
-                del result[at:]
-    return bytes(result[:5000])
-
-
-def seeds_of(name: str) -> list[bytes]:
+def more_seeds(name: str) -> list[bytes]:
     """Bodies where the target takes bodies, and otherwise everything."""
     skip = {"open_body": 19, "update_body": 19}.get(name, 0)
     first = b"\x02" if name == "session" else b""
-    return [data for _, data in load(name)] + [first + seed[skip:] for seed in SEEDS if len(seed) > skip]
+    return [first + seed[skip:] for seed in SEEDS if len(seed) > skip]
 
 
-def fuzz(name: str, seconds: float, rng: random.Random) -> tuple[int, list[tuple[str, bytes]]]:
-    """How many inputs were tried, and those that ended in a new way."""
-    target = TARGETS[name]
-    seen = {outcome(target, data) for _, data in load(name)}
-    seeds = seeds_of(name)
-    found: list[tuple[str, bytes]] = []
-    waiting = list(seeds)
-    count, until = 0, time.monotonic() + seconds
-    while time.monotonic() < until:
-        data = waiting.pop() if waiting else mutate(rng.choice(seeds), rng, seeds)
-        count += 1
-        try:
-            ended = outcome(target, data)
-        except Exception:
-            print(f"{name} fails on {data.hex()}", file=sys.stderr)
-            raise
-        if ended not in seen and len(data) < 500:
-            seen.add(ended)
-            seeds.append(data)
-            found.append((ended[0], data))
-    return count, found
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Damage messages until a decoder breaks.")
-    parser.add_argument("--seconds", type=float, default=10.0, help="for each target (default 10)")
-    parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--target", choices=TARGETS, action="append")
-    parser.add_argument("--save", action="store_true", help="add what ended in a new way to the corpus")
-    args = parser.parse_args()
-    seed = random.randrange(1 << 32) if args.seed is None else args.seed
-    print(f"seed {seed}")
-    for name in args.target or TARGETS:
-        count, found = fuzz(name, args.seconds, random.Random(f"{seed}{name}"))
-        print(f"{name:<14} {count:>9,} inputs, {len(found):>4} new endings")
-        if args.save and found:
-            with (CORPUS / f"{name}.txt").open("a") as file:
-                file.writelines(f"{kind} {data.hex()}\n" for kind, data in found)
-
+FUZZER: Final = Fuzzer(
+    corpus=Path(__file__).parent / "corpus",
+    targets={target.__name__: target for target in _ALL},
+    errors=(PeerError, BadPacket),
+    more_seeds=more_seeds,
+    interesting=tuple(bytes((octet,)) for octet in bytes.fromhex("000102107f20ff")),
+    longest=5000,
+)
 
 if __name__ == "__main__":
-    main()
+    FUZZER.main()

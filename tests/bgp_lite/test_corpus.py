@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
 from bgp_lite.messages import Open
 from tests.bgp_lite import fuzz
 
 
-@pytest.mark.parametrize("name", fuzz.TARGETS)
+@pytest.mark.parametrize("name", fuzz.FUZZER.targets)
 def test_each_ends_as_it_did(name: str) -> None:
-    corpus = fuzz.load(name)
+    corpus = fuzz.FUZZER.load(name)
     assert len(corpus) >= 2, "a corpus that is not found would prove nothing"
     for expected, data in corpus:
-        kind, _ = fuzz.outcome(fuzz.TARGETS[name], data)
+        kind, _ = fuzz.FUZZER.outcome(name, data)
         assert kind == expected, data.hex()
 
 
-@pytest.mark.parametrize("name", fuzz.TARGETS)
+@pytest.mark.parametrize("name", fuzz.FUZZER.targets)
 def test_some_hundred_new_ones(name: str) -> None:
-    rng = random.Random(name)  # the same ones each time; the fuzzer proper takes other seeds
-    seeds = fuzz.seeds_of(name)
-    for _ in range(300):
-        fuzz.outcome(fuzz.TARGETS[name], fuzz.mutate(rng.choice(seeds), rng, seeds))
+    fuzz.FUZZER.some(name, 300)
 
 
 def test_the_opens_of_real_routers_are_understood() -> None:
