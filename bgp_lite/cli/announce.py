@@ -219,9 +219,8 @@ async def _read_lines(state: _Run, base: Path) -> None:
                 data = await stdin.receive_some(READ)
             except (trio.BrokenResourceError, OSError):
                 return
-            if not data:
-                return  # the announcements stand until we are stopped
-            *lines, rest = (rest + data).split(b"\n")
+            # the last line may have no end; the announcements stand until we are stopped
+            *lines, rest = (rest + (data or b"\n")).split(b"\n")
             if len(rest) > MAX_LINE:
                 state.report("bad_line", why=f"longer than {MAX_LINE} octets")
                 rest = b""
@@ -230,8 +229,12 @@ async def _read_lines(state: _Run, base: Path) -> None:
                     _take(state, line.decode().split(), base, paths)
                 except (UsageError, UnicodeDecodeError) as problem:
                     state.report("bad_line", why=str(problem))
-            for peer in state.peers:
+            for number, peer in enumerate(state.peers):
+                if peer.session.synced:
+                    _synced(state, number)  # who waits for it shall not wait for ever when nothing was new
                 peer.driver.poke()
+            if not data:
+                return
 
 
 def _take(state: _Run, words: list[str], base: Path, paths: dict[tuple[str, ...], Path]) -> None:

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,7 +19,8 @@ from scapy.layers.l2 import Ether
 from scapy.utils import wrpcap
 
 from bgp_lite.__main__ import main
-from bgp_lite.messages import Keepalive, Notification
+from bgp_lite.messages import Capabilities, Keepalive, Notification, Open
+from bgp_lite.prefix import Family
 from bgp_lite.wire import encode
 from tests.bgp_lite import fuzz
 
@@ -141,3 +148,48 @@ def test_what_is_no_capture(
     shown = capsys.readouterr()
     assert shown.err.startswith(f"decode: {capture}: ")
     assert len(shown.err.splitlines()) == 1
+
+
+@contextmanager
+def announcing() -> Iterator[subprocess.Popen[str]]:
+    """`announce` with a session to a router of the test, which listens and says nothing."""
+    with ExitStack() as ended:
+        server = ended.enter_context(socket.create_server(("127.0.0.1", 0)))
+        words = ["announce", "--json", "--peer", "127.0.0.1", "--peer-as", "65000", "--local-as", "65001"]
+        words += ["--router-id", "192.0.2.1", "--port", str(server.getsockname()[1]), "--hold", "0"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bgp_lite", *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        ended.enter_context(process)
+        ended.callback(process.kill)
+        timer = threading.Timer(30, process.kill)  # then reading ends, and the test with it
+        timer.start()
+        ended.callback(timer.cancel)
+        peer, _ = server.accept()
+        ended.enter_context(peer)
+        capabilities = Capabilities(families=frozenset({Family.IPV4}), asn=65000)
+        peer.sendall(encode(Open(65000, 0, 1, capabilities)) + encode(Keepalive()))
+        yield process
+
+
+def until_synced(process: subprocess.Popen[str], prefixes: int) -> None:
+    assert process.stdout is not None
+    events = (json.loads(line) for line in process.stdout)
+    assert any((each["event"], each.get("prefixes")) == ("synced", prefixes) for each in events)
+
+
+def test_the_last_line_needs_no_end_and_each_reading_is_answered() -> None:
+    with announcing() as process:
+        assert process.stdin is not None
+        process.stdin.write("+ 203.0.113.1\n")
+        process.stdin.flush()
+        until_synced(process, 1)
+        process.stdin.write("+ 203.0.113.1\n- 203.0.113.9\n")  # nothing new
+        process.stdin.flush()
+        until_synced(process, 1)
+        process.stdin.write("+ 203.0.113.2")
+        process.stdin.close()
+        until_synced(process, 2)
