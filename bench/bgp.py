@@ -36,7 +36,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.bgp_peers.build import NotPossible
 from bench.bgp_peers.contenders import CONTENDERS, SOURCE, Contender
+from crier.lab import runs
+from crier.lab.router import Bird as LabBird
 from tests.bgp_lite.rig import Announcer, Bird, Frr, Rig, eventually, rig
+from tests.routed.stage import AllProcesses, Stage
 
 BIRD: Final = "10.9.0.4"
 MANY, MOST = 10_000, 100_000
@@ -45,6 +48,8 @@ LONGEST: Final = 60.0
 SAME: Final = 0.5
 """Seconds; BIRD turns its clock into the time of day anew each time it is asked."""
 POLL: Final = 0.001
+SETTLE: Final = 8.0
+"""Seconds from the last change of a speaker until its memory is looked at."""
 FRR_PEER: Final = """ neighbor 10.9.0.2 remote-as 65001
  neighbor 10.9.0.2 timers 30 90
  neighbor 10.9.0.2 timers connect 1
@@ -103,7 +108,9 @@ class Row:
 
     def __str__(self) -> str:
         times = f"{spread(self.announce):24}{spread(self.withdraw):24}"
-        sizes = f"{max(self.octets, default=0) / 1000:<9.1f}{max(self.memory, default=0) / 1024:<9.1f}"
+        if not self.withdraw:
+            return f"{times}(not waited for any longer)"
+        sizes = f"{max(self.octets) / 1000:<9.1f}{max(self.memory) / 1024:<9.1f}"
         session = f"{self.resets} resets" if self.resets else "stays"
         return f"{times}{max(self.updates, default='-'):<10}{sizes}{session}"
 
@@ -226,6 +233,54 @@ def memory(lan: Rig, host: str) -> None:
                 stream.close()
 
 
+def speaker_memory() -> None:
+    """The real speaker of a node, before it has a peer and with sessions and BFD to four routers."""
+    run = runs.create()
+    try:
+        stage = Stage(run, AllProcesses(run), nodes=2)
+        node = next(iter(stage.lan.nodes))
+        homes, first = run.directory / "routers", 152
+        more = [
+            LabBird(stage.lan, stage.processes, homes, f"bird-{n}", n, 65000 + n) for n in (first, first + 1)
+        ]
+        for each in more:
+            each.start(stage.neighbours())
+        routers = {router.host.name: router for router in (*stage.routers, *more)}
+        stage.service("web", "198.51.100.1")
+        stage.make("BGPAdvertisement", "ad")
+        stage.make("BFDProfile", "fast", receiveInterval=50, transmitInterval=50, detectMultiplier=3)
+        time.sleep(SETTLE)
+        bare = pss(stage, node)
+        for name, router in routers.items():
+            stage.make(
+                "BGPPeer", name, **stage.towards(router, bfdProfile="fast", enableGracefulRestart=True)
+            )
+        eventually(
+            lambda: [stage.session(node, name).get("bfd") for name in routers] == ["Up"] * len(routers)
+        )
+        eventually(lambda: all(stage.session(node, name)["state"] == "Established" for name in routers))
+        time.sleep(SETTLE)
+        now = pss(stage, node)
+        print("\nmemory of a speaker, PSS in MB: without a peer, and with 4, BGP and BFD up")
+        for part, before, after in zip(("reflex", "planner"), bare, now, strict=True):
+            print(f"  {part:10}{before:6.1f}{after:6.1f}")
+        print(f"  {'both':10}{sum(bare):6.1f}{sum(now):6.1f}")
+    finally:
+        run.remove()
+
+
+def pss(stage: Stage, node: str) -> list[float]:
+    """Of a speaker's two processes, MB."""
+    says = stage.document(node)
+    found = []
+    for part in ("reflex", "planner"):
+        text = Path(f"/proc/{says[part]['pid']}/smaps_rollup").read_text()
+        found.append(
+            int(next(line for line in text.splitlines() if line.startswith("Pss:")).split()[1]) / 1024
+        )
+    return found
+
+
 def _child(lan: Rig, host: str, routers: list[str]) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "bench.bgp_peers.library", SOURCE, ",".join(routers), "bfd"]
     where = Path(__file__).parents[1]
@@ -337,6 +392,7 @@ def main() -> None:
             return
         with rig(work) as lan:
             memory(lan, lan.host(2))
+        speaker_memory()
         if options.crashes:
             with rig(work) as lan:
                 crashes(lan, lan.host(2), options.crashes)
