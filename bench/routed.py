@@ -1,5 +1,7 @@
 """From a change of one Service in the API to the UPDATE at a router's socket, with few services and many.
 
+    python bench/routed.py [SERVICES ...]
+
 The API is the embedded one and the router a socket of the bench; between them is the real planner.
 """
 
@@ -37,7 +39,7 @@ CALM = 180.0
 
 def main() -> None:
     print("from the API's answer to a write of one Service until the UPDATE is here, ms")
-    for count in COUNTS:
+    for count in map(int, sys.argv[1:]) if len(sys.argv) > 1 else COUNTS:
         with start_api_process("--metallb-crds") as server:
             os.environ["KUBECONFIG"] = str(server.kubeconfig)
             one_run(count)
@@ -121,12 +123,12 @@ def one_run(count: int) -> None:
 
 def calm(pid: int) -> None:
     """Until the process does next to nothing."""
-    until, used = time.monotonic() + CALM, -1.0
+    until, times = time.monotonic() + CALM, [processor_time(pid)]
     while time.monotonic() < until:
-        before, used = used, processor_time(pid)
-        if before >= 0 and used - before < 0.1:
+        time.sleep(1)
+        times.append(processor_time(pid))
+        if times[-1] - times[-5:][0] < 0.03 and len(times) > 4:
             return
-        time.sleep(2)
     print("  (it still writes statuses)")
 
 
