@@ -25,6 +25,13 @@ ASKERS: Final = 64
 _ASKERS4: Final = int(IPv4Address("172.30.0.128"))
 _ASKERS6: Final = int(IPv6Address("fe80::c71e:a51e:0"))
 
+
+def askers6() -> tuple[IPv6Address, ...]:
+    """The askers of NDP.  They answer no questions themselves, so who answers through its kernel, as MetalLB
+    does, must have been told where they are; who answers with frames of its own need not."""
+    return tuple(IPv6Address(_ASKERS6 + number) for number in range(ASKERS))
+
+
 BROADCAST: Final = "ff:ff:ff:ff:ff:ff"
 ETH_ARP: Final = 0x0806
 ETH_IPV6: Final = 0x86DD

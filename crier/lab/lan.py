@@ -30,6 +30,7 @@ from typing import Final
 
 from crier.lab import netns
 from crier.lab.errors import LabError, NotPossible
+from crier.lab.frames import ASKER_MAC, askers6
 from crier.lab.runs import Run
 
 NETWORK4: Final = IPv4Network("172.30.0.0/24")
@@ -253,6 +254,9 @@ class Lan:
             f"addr add {host.ipv6}/{NETWORK6.prefixlen} dev eth0 nodad",
             "link set eth0 up",
         )
+        if host.routes:
+            told = (f"neigh add {each} lladdr {ASKER_MAC} dev eth0 nud permanent" for each in askers6())
+            netns.ip(host.netns, *told)
         if host.on_fabric:
             port = _fabric_port(host)
             netns.ip(

@@ -13,6 +13,13 @@ from speaker.planner.reflex import Reflex
 MAX_RIVALS: Final = 32
 FAILOVER_WINDOW: Final = 5.0
 """Seconds after a loss in which what is taken over is taken over because of it."""
+HAPPENINGS: Final = (
+    "took_over", "handed_over", "withdrew", "member_joined", "member_left", "member_died",
+    "member_unreachable", "member_reachable", "interface_added", "interface_removed", "conflict",
+    "contradicted", "name_conflict", "unanswered", "answered_twice", "answered_by_wrong_host",
+    "answered_well",
+)  # fmt: skip
+"""Counted from 0 on: in a series that begins with 1 Prometheus sees no increase."""
 _LOSSES: Final = frozenset({"member_unreachable", "member_died", "member_left"})
 
 
@@ -60,6 +67,8 @@ class Metrics:
             "What happened in the reflex: took_over, handed_over, conflict, member_unreachable and the like.",
             ("what",),
         )
+        for what in HAPPENINGS:
+            self.happened.add(what, amount=0.0)
         self.failovers = Counter(
             "crier_speaker_failover_seconds_count", "Addresses taken over because a speaker was lost or left."
         )

@@ -25,7 +25,7 @@ __all__ = ["progress"]
 
 pytestmark = pytest.mark.e2e
 
-SERVICES = (CATALOGUE["web"], CATALOGUE["voice"])
+SERVICES = (CATALOGUE["web"], CATALOGUE["voice"], CATALOGUE["web6"])
 
 
 @pytest.fixture(scope="module")
