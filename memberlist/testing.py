@@ -12,6 +12,7 @@ The same seed and the same calls give the same run, to the last packet.
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -224,7 +225,10 @@ class Simulation:
         heapq.heappush(self._agenda, (when, self._number, host))
 
     def _rearm(self, host: Host) -> None:
-        at = host.core.next_deadline() - host.clock
+        deadline = host.core.next_deadline()
+        at = deadline - host.clock
+        if at + host.clock < deadline:  # rounded down: woken there, it would not find its deadline passed
+            at = math.nextafter(at, math.inf)
         if at < host.wake_at:
             host.wake_at = at
             if self._lateness:

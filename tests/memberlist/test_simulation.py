@@ -369,6 +369,11 @@ def test_churn_that_once_ended_badly(seed: int, size: int) -> None:
     story(seed, size)
 
 
+def test_a_deadline_that_no_clock_shows_exactly_is_reached_all_the_same() -> None:
+    """A member whose clock had just begun woke a rounding error too early, again and again."""
+    story(469, 19)
+
+
 @seeds
 def test_one_that_returns_when_some_have_forgotten_that_it_left_is_a_member_to_all(seed: int) -> None:
     simulation = cluster(seed, 6)
