@@ -148,7 +148,7 @@ class Bench:
             await self.timed("planner killed, lists everything again", self._relist)
         await self.timed("another node comes and takes its share", self._lose)
         await self.timed("that node is gone, its share taken over", self._gain)
-        await self.timed("the announcements, five rounds of them", self._quiet)
+        await self.timed("the announcements, all rounds of them", self._quiet)
         self.sampling.cancel()
         await self._rest(seconds)
 

@@ -14,6 +14,7 @@ import msgspec
 
 from speaker.orders import BadOrder, SealedOrders, Vip, unseal
 from speaker.reflex.effects import Interfaces
+from speaker.reflex.l2.bpf import block
 from speaker.reflex.l2.core import pack
 
 SLICE: Final = 32
@@ -29,6 +30,8 @@ class Reading:
     """By address."""
     texts: dict[bytes, str] = field(default_factory=dict)
     """Address by its octets."""
+    blocks: dict[int, set[int]] = field(default_factory=dict)
+    """`bpf.block`s of the addresses, by their length in octets."""
     restrictions: dict[int, Interfaces] = field(default_factory=dict)
     """The interfaces here for each restriction under which this node is a candidate."""
     known: dict[bytes, tuple[Vip, bytes]] = field(default_factory=dict)
@@ -55,6 +58,7 @@ class Intake:
         vip, address = known
         if reading.texts.setdefault(address, vip.address) != vip.address:
             raise BadOrder(f"vips: {vip.address!r} and {reading.texts[address]!r} are the same address")
+        reading.blocks.setdefault(len(address), set()).add(block(address))
         before = reading.entries.get(vip.address)
         reading.entries[vip.address] = (vip,) if before is None else (*before, vip)
         if vip.restriction not in reading.restrictions and self._node in vip.candidates:

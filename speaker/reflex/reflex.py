@@ -56,6 +56,7 @@ from speaker.reflex.l2.driver import Driver
 from speaker.reflex.l2.ethernet import render_mac
 from speaker.reflex.l2.links import Excluded, Link
 from speaker.reflex.l2.respond import Kind
+from speaker.reflex.l2.wire import Heed
 from speaker.reflex.member import Membership, is_conflict
 from speaker.reflex.outbox import Outbox
 from speaker.reflex.ownership import union
@@ -138,6 +139,7 @@ class Reflex:
         """The interfaces here for each restriction in the orders for which we are a candidate."""
         self._card = Card()
         self._texts: dict[bytes, str] = {}
+        self._blocks: dict[int, set[int]] = {}
         self._wake = trio.Event()
         self._untold: deque[HappenedMessage] = deque(maxlen=_MAX_UNTOLD)
         self._wake_teller = trio.Event()
@@ -160,6 +162,9 @@ class Reflex:
             await trio.lowlevel.checkpoint()
         self.bfd.order(orders.bfd)
         self._texts = reading.texts
+        if reading.blocks != self._blocks:
+            self._blocks = reading.blocks
+            self.l2.heed(Heed.of(reading.blocks))
         self.l2.watch(self._texts)
         self._restrictions = reading.restrictions
         self._describe()

@@ -55,7 +55,7 @@ class Station:
     def mac(self, interface: str = "eth0") -> str:
         return self.run("cat", f"/sys/class/net/{interface}/address").strip()
 
-    def packet_socket(self, interface: str = "eth0") -> socket.socket:
+    def packet_socket(self, interface: str = "eth0", protocol: int = ETH_P_ALL) -> socket.socket:
         """A raw socket in this namespace that sees and sends whole frames; one second of patience."""
         sock: list[socket.socket] = []
 
@@ -63,8 +63,8 @@ class Station:
             with Path(f"/run/netns/{self.namespace}").open("rb") as namespace:
                 if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), 0) != 0:
                     raise OSError(ctypes.get_errno(), "setns")
-            made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
-            made.bind((interface, ETH_P_ALL))
+            made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(protocol))
+            made.bind((interface, protocol))
             made.settimeout(1.0)
             sock.append(made)
 

@@ -18,7 +18,7 @@ from speaker.reflex.l2.core import pack
 from speaker.reflex.l2.driver import MAX_SENDS, Driver
 from speaker.reflex.l2.gratuitous import ROUNDS
 from speaker.reflex.l2.links import Excluded, Follower, Link, Table
-from speaker.reflex.l2.wire import Full
+from speaker.reflex.l2.wire import Full, Heed
 from tests.speaker.lan import lan
 
 ETH0 = Link(2, "eth0", b"\2\0\0\0\0\1", arp=True, ndp=True, carrier=True)
@@ -33,7 +33,7 @@ class FakeWire:
     sent: list[tuple[str, bytes]] = []  # noqa: RUF012
     opened: list[str] = []  # noqa: RUF012
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, _: Heed) -> None:
         self.link = link
         self.arp = self.ndp = None
         self.groups: set[bytes] = set()

@@ -18,7 +18,7 @@ from speaker.reflex.l2.core import L2, Close, Effect, Interfaces, JoinGroup, Lea
 from speaker.reflex.l2.ethernet import MAX_FRAME
 from speaker.reflex.l2.links import Excluded, Follower, Link, Table
 from speaker.reflex.l2.respond import Heard, Kind, Outcome, Reply, Station, respond_arp, respond_ndp
-from speaker.reflex.l2.wire import Full, Wire
+from speaker.reflex.l2.wire import Full, Heed, Wire
 
 log = logs.get(__name__)
 
@@ -55,6 +55,7 @@ class Driver:
         self._on_link, self._on_links = on_link, on_links
         self._table = Table(excluded)
         self._wires: dict[int, Wire] = {}
+        self._heed = Heed()
         self._failed: set[int] = set()
         self._unsent: deque[Send] = deque()
         self._nursery: trio.Nursery | None = None
@@ -65,6 +66,18 @@ class Driver:
 
     def watch(self, addresses: Iterable[bytes]) -> None:
         self.core.watch(addresses)
+
+    def heed(self, heed: Heed) -> None:
+        """It covers all that may ever be answered; the kernel keeps what concerns others to itself."""
+        if heed == self._heed:
+            return
+        self._heed = heed
+        for wire in tuple(self._wires.values()):
+            try:
+                wire.heed(heed)
+            except OSError as problem:  # deaf to what is new; a wire opened anew is not, if it can be
+                log.warning("filter_not_set", interface=wire.link.name, error=problem)
+                self._open(wire.link)
 
     def answer(self, address: bytes, interfaces: Interfaces) -> None:
         self._apply(self.core.answer(address, interfaces, trio.current_time()))
@@ -282,7 +295,7 @@ class Driver:
     def _open(self, link: Link) -> bool:
         self._close(link.index)
         try:
-            wire = Wire(link)
+            wire = Wire(link, self._heed)
         except OSError as problem:
             if link.index not in self._failed:
                 log.warning("interface_failed", interface=link.name, error=problem)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -16,6 +19,19 @@ from speaker.reflex.l2.links import Link
 _TRY_AGAIN: Final = (errno.EAGAIN, errno.ENOBUFS)
 
 
+@dataclass(frozen=True, slots=True)
+class Heed:
+    """The addresses that may concern us, roughly; of all others the kernel does not even tell."""
+
+    ipv4: bpf.Ranges = ()
+    ipv6: bpf.Ranges = ()
+
+    @classmethod
+    def of(cls, blocks: Mapping[int, AbstractSet[int]]) -> Heed:
+        """`bpf.block`s by the length of their addresses in octets."""
+        return cls(bpf.ranges(blocks.get(4, ())), bpf.ranges(blocks.get(16, ())))
+
+
 class Full(Exception):
     """The interface takes no more at the moment; nothing was sent."""
 
@@ -25,7 +41,7 @@ class Wire:
     would with one socket for everything.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, addresses: Heed) -> None:
         """Raises OSError; then nothing is left open."""
         self.link = link
         self.arp: socket.socket | None = None
@@ -33,13 +49,22 @@ class Wire:
         self._groups: Groups | None = None
         try:
             if link.arp:
-                self.arp = _packet_socket(link, ETH_P_ARP, bpf.arp(link.index))
+                self.arp = _packet_socket(link, ETH_P_ARP, bpf.arp(link.index, addresses.ipv4))
             if link.ndp:
-                self.ndp = _packet_socket(link, ETH_P_IPV6, bpf.neighbour_discovery(link.index))
+                self.ndp = _packet_socket(
+                    link, ETH_P_IPV6, bpf.neighbour_discovery(link.index, addresses.ipv6)
+                )
                 self._groups = Groups(link.index, self.ndp)
         except OSError:
             self.close()
             raise
+
+    def heed(self, addresses: Heed) -> None:
+        """From now on what concerns these is heard, and nothing else.  Raises OSError."""
+        if self.arp is not None:
+            bpf.attach(self.arp, bpf.arp(self.link.index, addresses.ipv4))
+        if self.ndp is not None:
+            bpf.attach(self.ndp, bpf.neighbour_discovery(self.link.index, addresses.ipv6))
 
     def send(self, frame: bytes) -> None:
         """One whole frame.  Raises Full, or OSError when the interface is down or gone."""
