@@ -1,6 +1,7 @@
 """`bgp_lite` beside ExaBGP, GoBGP and MetalLB's native session, in one run, against the real BIRD and FRR.
 
-    python bench/bgp.py [--runs 5] [--crashes 20] [--only NAME] [--hogs MINUTES]
+    python bench/bgp.py [--runs 5] [--crashes 20] [--parts tables memory crashes]
+                           [--only NAME] [--hogs MINUTES]
 
 Each speaker has a host (a network namespace) and one eBGP session to BIRD, over one bridge; both share the
 processors of this machine.  A row's time begins with the trigger (the wanted set given, the lines written)
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import signal
@@ -48,15 +50,20 @@ LONGEST: Final = 60.0
 SAME: Final = 0.5
 """Seconds; BIRD turns its clock into the time of day anew each time it is asked."""
 POLL: Final = 0.001
+PARTS: Final = ("tables", "memory", "crashes")
 SETTLE: Final = 8.0
 """Seconds from the last change of a speaker until its memory is looked at."""
-FRR_PEER: Final = """ neighbor 10.9.0.2 remote-as 65001
- neighbor 10.9.0.2 timers 30 90
- neighbor 10.9.0.2 timers connect 1
- neighbor 10.9.0.2 bfd
- neighbor 10.9.0.2 bfd profile fast
+SERVED: Final = "203.0.113.9"
+
+
+def frr_peer(address: str, asn: int) -> str:
+    return f""" neighbor {address} remote-as {asn}
+ neighbor {address} timers 30 90
+ neighbor {address} timers connect 1
+ neighbor {address} bfd
+ neighbor {address} bfd profile fast
  address-family ipv4 unicast
-  neighbor 10.9.0.2 activate
+  neighbor {address} activate
  exit-address-family
 """
 
@@ -309,47 +316,56 @@ class FibMonitor:
 
 
 def crashes(lan: Rig, host: str, count: int) -> None:
-    frr = Frr(lan, 3, peers=FRR_PEER)
-    took: list[float] = []
-    announcer = Announcer(
-        lan,
-        host,
-        "--peer",
-        "10.9.0.3",
-        "--source",
-        SOURCE,
-        "--hold",
-        "90",
-        "--bfd",
-        "50x3",
-        "--connect-time",
-        "1",
+    """Of a node with our announcer, and of one that runs FRR; the router is another FRR."""
+    router = Frr(lan, 3, peers=frr_peer(SOURCE, 65001) + frr_peer("10.9.0.5", 65005))
+    print(f"\ncrash of the node -> out of FRR's FIB, BFD 50x3, {count} times, ms")
+    words = ["--peer", "10.9.0.3", "--source", SOURCE, "--hold", "90", "--bfd", "50x3", "--connect-time", "1"]
+    announcer = Announcer(lan, host, *words)
+    announcer.say(f"+ {SERVED}")
+    one_crash_after_another("bgp_lite", lan, router, SOURCE, [announcer.process], count)
+    network = (
+        " no bgp network import-check\n address-family ipv4 unicast\n"
+        f"  network {SERVED}/32\n exit-address-family\n"
     )
-    announcer.say("+ 203.0.113.9")
-    monitor = FibMonitor(lan, frr.host)
-    for _ in range(count):
-        eventually(lambda: "203.0.113.9" in lan.routes(frr.host), within=60)
-        eventually(lambda: [peer["status"] for peer in frr.ask("show bfd peers")] == ["up"], within=60)
-        time.sleep(0.6 + os.urandom(1)[0] / 2560)  # both ends at full speed, and no common beat
-        began = time.time()
-        announcer.process.send_signal(signal.SIGSTOP)
-        took.append(eventually(partial(monitor.lost, "203.0.113.9", began), within=30))
-        announcer.process.send_signal(signal.SIGCONT)
-    took.sort()
-    worst = took[min(len(took) - 1, round(0.99 * len(took)))]
-    print(f"\ncrash of the node -> out of FRR's FIB, BFD 50x3, {count} times:", end=" ")
-    print(
-        f"median {1000 * statistics.median(took):.0f}, p99 {1000 * worst:.0f}, most {1000 * took[-1]:.0f} ms"
-    )
-    announcer.process.kill()
-    announcer.process.wait()
-    for process in frr.processes.values():
+    node = Frr(lan, 5, peers=frr_peer("10.9.0.3", 65000) + network, asn=65005)
+    one_crash_after_another("FRR's bgpd and bfdd", lan, router, "10.9.0.5", [*node.processes.values()], count)
+    for process in (*router.processes.values(), *node.processes.values()):
         process.terminate()
         process.wait()
 
 
+def one_crash_after_another(
+    name: str, lan: Rig, router: Frr, node: str, processes: list[subprocess.Popen[bytes]], count: int
+) -> None:
+    """Its processes stop where they stand, and go on once the route is gone; killed in the end."""
+    took: list[float] = []
+    monitor = FibMonitor(lan, router.host)
+
+    def watched() -> bool:
+        return (node, "up") in ((peer["peer"], peer["status"]) for peer in router.ask("show bfd peers"))
+
+    for _ in range(count):
+        eventually(lambda: SERVED in lan.routes(router.host), within=60)
+        eventually(watched, within=60)
+        time.sleep(0.6 + os.urandom(1)[0] / 2560)  # both ends at full speed, and no common beat
+        began = time.time()
+        for process in processes:
+            process.send_signal(signal.SIGSTOP)
+        took.append(eventually(partial(monitor.lost, SERVED, began), within=30))
+        for process in processes:
+            process.send_signal(signal.SIGCONT)
+    for process in processes:
+        process.kill()
+        process.wait()
+    eventually(lambda: SERVED not in lan.routes(router.host), within=120)
+    took.sort()
+    p99 = took[math.ceil(0.99 * len(took)) - 1]
+    shown = f"median {1000 * statistics.median(took):.0f}, p99 {1000 * p99:.0f}, most {1000 * took[-1]:.0f}"
+    print(f"  {name:24}{shown}; load {os.getloadavg()[0]:.1f}", flush=True)
+
+
 def hogs(lan: Rig, host: str, minutes: float) -> None:
-    frr = Frr(lan, 3, peers=FRR_PEER)
+    frr = Frr(lan, 3, peers=frr_peer(SOURCE, 65001))
     output = lan.workdir / "bfd.json"
     command = [sys.executable, "-m", "bgp_lite", "bfd", "--json", "--peer", "10.9.0.3", "--source", SOURCE]
     with output.open("wb") as file:
@@ -374,6 +390,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--crashes", type=int, default=20)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--only", metavar="NAME", help="speakers whose name has this in it")
     parser.add_argument("--hogs", type=float, default=0.0, metavar="MINUTES", help="only this (0: not)")
     options = parser.parse_args()
@@ -386,14 +403,14 @@ def main() -> None:
             with rig(work) as lan:
                 hogs(lan, lan.host(2), options.hogs)
             return
-        with rig(work) as lan:
-            tables(lan, options)
-        if options.only:
-            return
-        with rig(work) as lan:
-            memory(lan, lan.host(2))
-        speaker_memory()
-        if options.crashes:
+        if "tables" in options.parts:
+            with rig(work) as lan:
+                tables(lan, options)
+        if "memory" in options.parts:
+            with rig(work) as lan:
+                memory(lan, lan.host(2))
+            speaker_memory()
+        if "crashes" in options.parts:
             with rig(work) as lan:
                 crashes(lan, lan.host(2), options.crashes)
 

@@ -187,9 +187,9 @@ class Bird:
 
 
 class Frr:
-    """zebra, bgpd and bfdd of FRR at host `number`, AS 65000."""
+    """zebra, bgpd and bfdd of FRR at host `number`."""
 
-    def __init__(self, rig: Rig, number: int, *, peers: str) -> None:
+    def __init__(self, rig: Rig, number: int, *, peers: str, asn: int = 65000) -> None:
         need("bgpd", "vtysh")
         self.host = rig.host(number)
         self._space = self.host
@@ -208,7 +208,7 @@ bfd
   detect-multiplier 3
  exit
 exit
-router bgp 65000
+router bgp {asn}
  bgp router-id 10.9.0.{number}
  bgp log-neighbor-changes
  no bgp ebgp-requires-policy
