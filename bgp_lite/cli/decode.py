@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from bgp_lite.attributes import WELL_KNOWN, Attribute
 from bgp_lite.core import describe
@@ -18,6 +18,10 @@ from bgp_lite.messages import Keepalive, Message, Notification, Open, RawAttribu
 from bgp_lite.wire import MAX_EXTENDED, Framer, decode
 
 BGP_PORT: Final = 179
+_CAPTURES: Final = frozenset(map(bytes.fromhex, ("a1b2c3d4", "d4c3b2a1", "a1b23c4d", "4d3cb2a1", "0a0d0d0a")))
+"""The first octets of pcap, of either order and either unit of time, and of pcapng."""
+_HEAD: Final = 64
+_HEX_DIGITS: Final = frozenset("0123456789abcdefABCDEF \t")
 _NAMES: Final = {value: name for name, value in WELL_KNOWN.items()}
 _ORIGIN: Final = ("IGP", "EGP", "INCOMPLETE")
 
@@ -25,29 +29,53 @@ _ORIGIN: Final = ("IGP", "EGP", "INCOMPLETE")
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser(
         "decode",
-        help="show messages from hex lines on stdin, or a capture",
-        description="Each line of stdin is the hex of whole messages; a capture is read per TCP stream.",
+        help="show messages from hex or a capture",
+        description="A line of hex is whole messages; a capture is read per TCP stream.",
     )
-    parser.add_argument("capture", nargs="?", type=Path, help="pcap or pcapng (needs scapy)")
+    parser.add_argument(
+        "input",
+        nargs="?",
+        metavar="FILE|HEX",
+        help="a capture (pcap or pcapng, needs scapy), a file with lines of hex, or hex; stdin otherwise",
+    )
     parser.add_argument("--port", type=int, default=BGP_PORT, help="of BGP in the capture (179)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.capture is None:
-        for line in sys.stdin:
-            if text := "".join(line.split()):
-                _show(_from_hex(text), arguments.json)
-        return 0
+    given: str | None = arguments.input
     try:
-        for flow, data in _streams(arguments.capture, arguments.port):
-            _show(({"flow": flow, **each} for each in messages(data)), arguments.json)
+        if given is None or given == "-":
+            _read(sys.stdin.buffer, arguments)
+        elif _is_hex(given) and not Path(given).exists():
+            _show(_from_hex(given), arguments.json)
+        else:
+            with Path(given).open("rb") as file:
+                _read(file, arguments, named=True)
     except (OSError, ImportError, ValueError) as problem:
         why = problem.strerror if isinstance(problem, OSError) and problem.strerror else problem
-        print(f"decode: {arguments.capture}: {why}", file=sys.stderr)
+        print(f"decode: {given or 'stdin'}: {why}", file=sys.stderr)
         return 1
     return 0
+
+
+def _read(file: BinaryIO, arguments: argparse.Namespace, *, named: bool = False) -> None:
+    """A capture, or lines of hex.  Raises ValueError for what is neither; stdin is told line by line."""
+    head = file.peek(_HEAD)  # type: ignore[attr-defined]  # both kinds of files here are buffered
+    if head[:4] in _CAPTURES:
+        for flow, data in _streams(file, arguments.port):
+            _show(({"flow": flow, **each} for each in messages(data)), arguments.json)
+        return
+    if named and not _is_hex(head[:_HEAD].decode("ascii", "replace").partition("\n")[0]):
+        raise ValueError("neither a capture nor lines of hex")
+    for line in file:
+        if text := "".join(line.decode("ascii", "replace").split()):
+            _show(_from_hex(text), arguments.json)
+
+
+def _is_hex(text: str) -> bool:
+    return set(text.strip()) <= _HEX_DIGITS and bool(text.strip())
 
 
 def _show(described: Iterator[dict[str, Any]], as_json: bool) -> None:
@@ -176,7 +204,7 @@ def _address(octets: bytes) -> str:
     return str(ip_address(octets)) if len(octets) in (4, 16) else octets.hex()
 
 
-def _streams(path: Path, port: int) -> Iterator[tuple[str, bytes]]:
+def _streams(file: BinaryIO, port: int) -> Iterator[tuple[str, bytes]]:
     """Octets of each direction of each TCP connection, in order and without repetition."""
     from scapy.error import Scapy_Exception
     from scapy.layers.inet import IP, TCP
@@ -185,8 +213,7 @@ def _streams(path: Path, port: int) -> Iterator[tuple[str, bytes]]:
 
     segments: dict[str, dict[int, bytes]] = {}
     try:
-        with path.open("rb") as file:  # scapy leaves open what it does not like
-            packets = rdpcap(file)
+        packets = rdpcap(file)
     except (Scapy_Exception, EOFError) as problem:
         raise ValueError(problem) from None
     for packet in packets:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from scapy.layers.inet import IP, TCP
@@ -86,16 +87,16 @@ def test_bfd_profiles_are_checked(flag: str, said: str, capsys: pytest.CaptureFi
 
 
 def decoded(
-    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, stdin: str = ""
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, stdin: bytes = b""
 ) -> list[dict[str, object]]:
-    monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BufferedReader(io.BytesIO(stdin))))
     assert main(["decode", "--json", *words]) == 0
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
 def test_decode_hex(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [fuzz.ROUTERS[0].hex(" "), encode(Notification(6, 2, b"\x03bye")).hex(), "zz"]
-    opened, bye, wrong = decoded([], capsys, monkeypatch, "\n".join(lines))
+    opened, bye, wrong = decoded([], capsys, monkeypatch, "\n".join(lines).encode())
     assert (opened["type"], opened["as"], opened["hostname"]) == ("open", 65000, "vm")
     assert bye["meaning"] == "cease (6/2): bye"
     assert "not hex" in str(wrong["error"])
@@ -105,17 +106,21 @@ def test_decode_an_update_with_everything(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stdin = "ff" * 16 + fuzz.EVERYTHING
-    assert decoded([], capsys, monkeypatch, stdin) == [
-        {
-            "type": "update",
-            "announced": ["203.0.113.9/32"],
-            "origin": "IGP",
-            "as_path": [65001],
-            "next_hop": ["10.9.0.2"],
-            "communities": ["65001:7"],
-            "large_communities": ["65001:1:2"],
-        }
-    ]
+    assert (
+        decoded([stdin], capsys, monkeypatch)
+        == decoded([], capsys, monkeypatch, stdin.encode())
+        == [
+            {
+                "type": "update",
+                "announced": ["203.0.113.9/32"],
+                "origin": "IGP",
+                "as_path": [65001],
+                "next_hop": ["10.9.0.2"],
+                "communities": ["65001:7"],
+                "large_communities": ["65001:1:2"],
+            }
+        ]
+    )
 
 
 @pytest.mark.parametrize("ip", [IP(src="10.0.0.1", dst="10.0.0.2"), IPv6(src="fd09::1", dst="fd09::2")])
@@ -133,11 +138,20 @@ def test_decode_a_capture(
     capture = tmp_path / "some.pcap"
     wrpcap(str(capture), cut)
     found = decoded([str(capture)], capsys, monkeypatch)
+    assert decoded([], capsys, monkeypatch, capture.read_bytes()) == found
     assert [each["type"] for each in found] == ["open", "keepalive", "keepalive", "keepalive"]
     assert ":179 > " in str(found[0]["flow"])
 
 
-@pytest.mark.parametrize("content", [None, b"", b"not a capture at all, by no means"])
+def test_decode_a_file_of_hex(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "some.hex"
+    file.write_text(f"{encode(Keepalive()).hex()}\n" * 2)
+    assert decoded([str(file)], capsys, monkeypatch) == [{"type": "keepalive"}] * 2
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a capture at all, by no means", b"\xa1\xb2\xc3\xd4x"])
 def test_what_is_no_capture(
     content: bytes | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
