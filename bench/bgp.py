@@ -1,6 +1,6 @@
 """`bgp_lite` beside ExaBGP, GoBGP and MetalLB's native session, in one run, against the real BIRD and FRR.
 
-    python bench/bgp.py [--runs 5] [--crashes 20] [--parts tables memory crashes]
+    python bench/bgp.py [--runs 5] [--crashes 20] [--urgent] [--parts tables memory crashes]
                            [--only NAME] [--hogs MINUTES]
 
 Each speaker has a host (a network namespace) and one eBGP session to BIRD, over one bridge; both share the
@@ -300,7 +300,9 @@ class FibMonitor:
     def __init__(self, lan: Rig, host: str) -> None:
         self._output = lan.workdir / "fib.txt"
         with self._output.open("wb") as file:
-            self.process = lan.spawn(host, ["ip", "-ts", "monitor", "route"], stdout=file)
+            # It tells the time when it comes to read, so it must not wait for a processor.
+            command = ["chrt", "-f", "30", "ip", "-ts", "monitor", "route"]
+            self.process = lan.spawn(host, command, stdout=file)
 
     def lost(self, net: str, after: float) -> float | None:
         """Seconds after a wall-clock time."""
@@ -315,10 +317,13 @@ class FibMonitor:
         return None
 
 
-def crashes(lan: Rig, host: str, count: int) -> None:
+def crashes(lan: Rig, host: str, options: argparse.Namespace) -> None:
     """Of a node with our announcer, and of one that runs FRR; the router is another FRR."""
-    router = Frr(lan, 3, peers=frr_peer(SOURCE, 65001) + frr_peer("10.9.0.5", 65005))
-    print(f"\ncrash of the node -> out of FRR's FIB, BFD 50x3, {count} times, ms")
+    peers = frr_peer(SOURCE, 65001) + frr_peer("10.9.0.5", 65005)
+    router = Frr(lan, 3, peers=peers, urgent=options.urgent)
+    count = options.crashes
+    how = ", the router's daemons at real-time priority" if options.urgent else ""
+    print(f"\ncrash of the node -> out of FRR's FIB, BFD 50x3, {count} times{how}, ms")
     words = ["--peer", "10.9.0.3", "--source", SOURCE, "--hold", "90", "--bfd", "50x3", "--connect-time", "1"]
     announcer = Announcer(lan, host, *words)
     announcer.say(f"+ {SERVED}")
@@ -390,6 +395,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--crashes", type=int, default=20)
+    parser.add_argument("--urgent", action="store_true", help="the router's daemons at real-time priority")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--only", metavar="NAME", help="speakers whose name has this in it")
     parser.add_argument("--hogs", type=float, default=0.0, metavar="MINUTES", help="only this (0: not)")
@@ -412,7 +418,7 @@ def main() -> None:
             speaker_memory()
         if "crashes" in options.parts:
             with rig(work) as lan:
-                crashes(lan, lan.host(2), options.crashes)
+                crashes(lan, lan.host(2), options)
 
 
 if __name__ == "__main__":

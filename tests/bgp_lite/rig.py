@@ -189,7 +189,8 @@ class Bird:
 class Frr:
     """zebra, bgpd and bfdd of FRR at host `number`."""
 
-    def __init__(self, rig: Rig, number: int, *, peers: str, asn: int = 65000) -> None:
+    def __init__(self, rig: Rig, number: int, *, peers: str, asn: int = 65000, urgent: bool = False) -> None:
+        """`urgent`: ahead of whatever else runs on this machine, as on a machine that is only a router."""
         need("bgpd", "vtysh")
         self.host = rig.host(number)
         self._space = self.host
@@ -218,8 +219,9 @@ router bgp {asn}
         shutil.chown(config, "frr", "frr")
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        before = ["chrt", "-f", "20"] if urgent else []
         for daemon in ("zebra", "bgpd", "bfdd"):
-            command = [str(FRR_DAEMONS / daemon), "-N", self._space]
+            command = [*before, str(FRR_DAEMONS / daemon), "-N", self._space]
             self.processes[daemon] = rig.spawn(self.host, command, **quiet)
             eventually((homes[1] / f"{daemon}.vty").exists)
         load = ["vtysh", "-N", self._space, "-b"]
