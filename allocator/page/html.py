@@ -123,15 +123,16 @@ def _vips(vips: tuple[VipLine, ...], colours: Mapping[str, int]) -> str:
         rows.append(
             _row(
                 f'<td class="address">{escape(vip.address)}</td>',
-                f"<td>{escape(', '.join(vip.services))}</td>",
-                f"<td>{_node(vip.owner, colours)}</td>",
                 f"<td>{health}{note}</td>",
+                f'<td class="owner">{_node(vip.owner, colours)}</td>',
+                f"<td>{escape(', '.join(vip.services))}</td>",
                 f"<td>{escape(', '.join(vip.protocols) or '–')}{bgp}</td>",
                 f"<td>{escape(vip.pool or '–')}</td>",
             )
         )
     cut = f"the first {MAX_ROWS} of {len(vips)}" if len(vips) > MAX_ROWS else f"{len(vips)}"
-    heads = ("Address", "Service", "Owner", "Health", "By", "Pool")
+    # what matters at night comes first, because a telephone shows three columns
+    heads = ("Address", "Health", "Owner", "Service", "By", "Pool")
     body = _table("Virtual addresses and who answers for them", heads, rows, "No Service has an address yet.")
     return _section("VIPs", cut, body)
 

@@ -30,20 +30,27 @@ def moves(events: Iterable[Event], owners: Mapping[str, str] = MappingProxyType(
     """The newest first.  The API keeps Events for an hour, and of equal ones the first time and the last.
 
     Args:
-        owners: who has each service now.  Events know seconds only: of one second, the owner's is last.
+        owners: who has each service now.  Events know seconds only: of a service's last second, the owner's
+            is last; of others, the one that was written last.
     """
-    seen: list[tuple[str, bool, int, str, str, str]] = []
+    seen: list[tuple[str, int, str, str, str]] = []
+    newest: dict[str, str] = {}
     for event in events:
         match = _ASSIGNED.search(event.message) if event.reason == "nodeAssigned" else None
         if match is None:
             continue
-        has_it = owners.get(event.about) == match[1]
+        newest[event.about] = max(newest.get(event.about, ""), event.first, event.last)
         for at in {event.first, event.last} - {""}:
             written = event.revision if at == event.last else 0
-            seen.append((at, has_it, written, event.about, match[1], match[2]))
+            seen.append((at, written, event.about, match[1], match[2]))
+
+    def order(each: tuple[str, int, str, str, str]) -> tuple[object, ...]:
+        at, _, service, node, _ = each
+        return at, at == newest[service] and owners.get(service) == node, each
+
     found: list[Move] = []
     holder: dict[tuple[str, str], str] = {}
-    for at, _, _, service, node, protocol in sorted(seen):
+    for at, _, service, node, protocol in sorted(seen, key=order):
         before = holder.get((service, protocol), "") if protocol == "layer2" else ""
         holder[service, protocol] = node
         if before != node:  # the same again: it came back to life, or was counted up

@@ -65,6 +65,8 @@ class Reach:
     """One way to all pods of ours; asks for its token when it first needs one."""
 
     def __init__(self, api: Api, namespace: str, via: Via = Via.PROXY, patience: float = PATIENCE) -> None:
+        # each request would be told as unverified, in the middle of somebody's log: see `_anybody`
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self._api = api
         self._namespace = namespace
         self._via = via

@@ -155,6 +155,17 @@ def test_of_one_second_the_owner_comes_last() -> None:
         assert moves(events, {"default/web": owner})[0].node == owner
 
 
+def test_of_an_earlier_second_the_order_is_that_of_writing() -> None:
+    """Who has it now had it for a moment then, too; that must not hide that it came back."""
+    then, now = "2026-01-01T00:00:01Z", "2026-01-01T00:00:09Z"
+    events = [
+        taken("default/web", "a", then, revision=1),
+        taken("default/web", "b", then, revision=2),
+        taken("default/web", "a", now, revision=3),
+    ]
+    assert [move.node for move in moves(events, {"default/web": "a"})] == ["a", "b", "a"]
+
+
 @given(st.text(), st.text(max_size=40))
 def test_no_message_can_do_worse_than_be_no_move(message: str, at: str) -> None:
     assert len(moves([event("default/web", "nodeAssigned", message, at)])) <= 1
