@@ -39,6 +39,7 @@ OPTIONAL_PORTS: Final = {"plainMetricsPort"}
 """0: none."""
 OFF: Final = {
     "speaker.frr.enabled": "FRR mode is manifests/overlays/frr, not this chart",
+    "controller.webhookMode": "the webhooks are manifests/overlays/webhooks, not this chart",
     "frrk8s.enabled": "Crier speaks BGP itself; FRR-K8s is not part of this chart",
 }
 IGNORED: Final = {"global": {"type": "object"}}

@@ -231,6 +231,7 @@ def test_the_chart_has_what_the_manifests_have() -> None:
         ({"speaker": {"logLevel": "loud"}}, "at '/speaker/logLevel': value must be one of"),
         ({"speaker": {"frr": {"enabled": True}}}, "at '/speaker/frr/enabled': value must be false"),
         ({"frrk8s": {"enabled": True}}, "at '/frrk8s/enabled': value must be false"),
+        ({"controller": {"webhookMode": "enabled"}}, "at '/controller/webhookMode': value must be"),
         ({"prometheus": {"metricsPort": "9120"}}, "at '/prometheus/metricsPort': got string, want integer"),
         ({"prometheus": {"metricsPort": 0}}, "at '/prometheus/metricsPort': minimum: got 0, want 1"),
         (
