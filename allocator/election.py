@@ -136,9 +136,7 @@ class Elector:
             self._seen = None
             if self._patience > 0:
                 return self._wait(now)  # deleted by hand: its holder does not know yet
-            return self._ask(
-                Write(resource_version="", holder=self.identity, transitions=0, acquired=""), now
-            )
+            return self._ask(self._first(), now)
         if self._seen is None or self._seen.resource_version != lease.resource_version:
             self._patience = min(max(float(lease.duration), LEASE), LONGEST)
         self._seen = lease
@@ -191,9 +189,7 @@ class Elector:
 
     def _found_as_leader(self, lease: Lease | None, now: float) -> list[Effect]:
         if lease is None:
-            return self._ask(
-                Write(resource_version="", holder=self.identity, transitions=0, acquired=""), now
-            )
+            return self._ask(self._first(), now)
         self._seen = lease
         if lease.holder != self.identity:
             return self._lose(f"{lease.holder or 'nobody'} has the lease")

@@ -1,28 +1,34 @@
 """How fast the controller gives addresses: many at once, after a restart, one more; and the ledger alone.
 
-    python bench/controller.py [--services 2000] [--more 100] [--peer whole|restart|none]
+    python bench/controller.py [--services 2000] [--more 100] [--peer whole|restart|none] [--peer-limit 300]
 
 Each program gets a fresh API server on this machine, a real kube-apiserver with etcd unless told otherwise,
 so what is measured has that server's time in it, and on few cores server, clients and controller compete.
 The creation alone, with no controller running, is printed beside it.  MetalLB's own controller does the same
-in the same run where it is installed.  (Not named after the package it measures: a script's own folder comes
+in the same run; what it has not done within its limit is printed as not done.  Of one more service two times
+are given: what a client sees, and what Crier's own log says of the way from the watch's news to the status
+written.  (Not named after the package it measures: a script's own folder comes
 first where Python looks.)
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
+import json
 import os
 import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import trio
 
@@ -55,6 +61,9 @@ def main() -> None:
         "--peer", choices=("whole", "restart", "none"), default="whole",
         help="MetalLB: all of it; its restart on the services that Crier served; nothing",
     )  # fmt: skip
+    parser.add_argument(
+        "--peer-limit", type=float, default=300.0, help="seconds for each thing MetalLB is to do"
+    )
     parser.add_argument("--alone", action=argparse.BooleanOptionalAction, default=True, help="creation alone")
     given = parser.parse_args()
     print(f"ledger, a /64 with {USED} addresses used: {ledger_rate():,.0f} allocations/s")
@@ -62,27 +71,32 @@ def main() -> None:
         with an_api(given.api):
             alone = trio.run(creation_alone, given.services)
         print(f"creation of {given.services} services by {CLIENTS} clients, no controller: {alone:.1f} s")
-    theirs = peer() if given.peer != "none" else None
+    theirs = peer(given.peer_limit) if given.peer != "none" else None
     heir = theirs if given.peer == "restart" else None
-    with an_api(given.api):
-        trio.run(against_an_api, OURS, given.services, given.more, heir)
+    with an_api(given.api) as where:
+        trio.run(against_an_api, OURS, where, given.services, given.more, heir)
     if theirs is not None and given.peer == "whole":
-        with an_api(given.api):
-            trio.run(against_an_api, theirs, given.services, given.more, None)
+        with an_api(given.api) as where:
+            trio.run(against_an_api, theirs, where, given.services, given.more, None)
 
 
 @dataclass(frozen=True)
 class Contender:
     name: str
     command: tuple[str, ...]
+    limit: float = PATIENCE
+    """Seconds for each thing it is to do."""
+    log_level: str = "error"
 
 
-OURS = Contender("crier", (sys.executable, "-m", "allocator.app", "--webhook-mode=disabled"))
+OURS = Contender(
+    "crier", (sys.executable, "-m", "allocator.app", "--webhook-mode=disabled"), log_level="info"
+)
 
 
-def peer() -> Contender | None:
+def peer(limit: float) -> Contender | None:
     try:
-        return Contender(f"metallb {metallb.VERSION}", metallb.programs(progress).controller)
+        return Contender(f"metallb {metallb.VERSION}", metallb.programs(progress).controller, limit)
     except LabError as problem:
         progress(f"MetalLB is not measured: {problem}")
         return None
@@ -92,18 +106,40 @@ def progress(line: str) -> None:
     print(line, file=sys.stderr)
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What a controller finds where it runs."""
+
+    prefix: tuple[str, ...] = ()
+    """Before its command."""
+    environ: Mapping[str, str] = field(default_factory=dict)
+
+
+AS_IN_A_POD = """
+mount -t tmpfs bench /run && mkdir -p /run/secrets/kubernetes.io &&
+cp -r "$1" /run/secrets/kubernetes.io/serviceaccount && shift && exec "$@"
+"""
+
+
 @contextmanager
-def an_api(kind: str) -> Iterator[None]:
-    """KUBECONFIG leads to it within the block."""
+def an_api(kind: str) -> Iterator[Surroundings]:
+    """KUBECONFIG leads us to it within the block; the programs find a real one as in a pod."""
     if kind == "embedded":
         with start_api_process("--metallb-crds") as server:
             os.environ["KUBECONFIG"] = str(server.kubeconfig)
-            yield
+            yield Surroundings(environ={"KUBECONFIG": str(server.kubeconfig)})
         return
-    with kube.start_kube(kube.programs(progress)) as found:
+    with kube.start_kube(kube.programs(progress)) as found, tempfile.TemporaryDirectory() as account:
         install_crds(found)
         os.environ["KUBECONFIG"] = str(found.kubeconfig)
-        yield
+        Path(account, "token").write_text(found.keys.admin_token)
+        Path(account, "ca.crt").write_bytes(found.keys.authority.read_bytes())
+        Path(account, "namespace").write_text(SYSTEM)
+        url = urlsplit(found.url)
+        yield Surroundings(
+            ("unshare", "--mount", "--propagation", "private", "sh", "-c", AS_IN_A_POD, "sh", account),
+            {"KUBERNETES_SERVICE_HOST": str(url.hostname), "KUBERNETES_SERVICE_PORT": str(url.port)},
+        )
 
 
 def ledger_rate() -> float:
@@ -166,13 +202,30 @@ async def creation_alone(count: int) -> float:
 class Program:
     """A controller as a process."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, who: Contender, where: Surroundings) -> None:
+        inherited = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
         self.process = subprocess.Popen(
-            [*command, "--health-probe-port=17997", "--port=17998", f"--pod-name={POD}", "--log-level=error"],
-            env={**os.environ, "METALLB_NAMESPACE": SYSTEM},
-            stdout=subprocess.DEVNULL,
+            [
+                *where.prefix,
+                *who.command,
+                *("--health-probe-port=17997", "--port=17998"),
+                *(f"--pod-name={POD}", f"--log-level={who.log_level}"),
+            ],
+            env={**inherited, **where.environ, "METALLB_NAMESPACE": SYSTEM},
+            stdout=self._log,
             stderr=subprocess.DEVNULL,
         )
+
+    def writes(self, services: Collection[str]) -> list[float]:
+        """What its log says: ms from the news of each of the services to its status written."""
+        self._log.seek(0)
+        lines = (json.loads(line) for line in self._log if line.startswith(b"{"))
+        return [
+            line["seconds"] * 1e3
+            for line in lines
+            if line.get("event") == "service_written" and line["service"].partition("/")[2] in services
+        ]
 
     def cost(self) -> str:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
@@ -184,6 +237,7 @@ class Program:
     def end(self) -> None:
         self.process.kill()
         self.process.wait()
+        self._log.close()
 
 
 @dataclass
@@ -222,10 +276,12 @@ class Observer:
     def has(self, name: str) -> bool:
         return name in self.services and self.services[name].assigned > 0
 
-    async def until(self, true: Callable[[], bool]) -> None:
-        with trio.fail_after(PATIENCE):
+    async def until(self, true: Callable[[], bool], limit: float) -> bool:
+        """False when it does not come true within so many seconds."""
+        with trio.move_on_after(limit):
             while not true():
                 await self._news.wait()
+        return true()
 
     def versions(self) -> dict[str, str]:
         return {key: service.resource_version for key, service in self.mirror.objects.items()}
@@ -246,79 +302,108 @@ async def status_writes(api: Api) -> int | None:
     )
 
 
-async def against_an_api(who: Contender, count: int, more: int, heir: Contender | None) -> None:
+async def against_an_api(
+    who: Contender, where: Surroundings, count: int, more: int, heir: Contender | None
+) -> None:
     """`heir`: who is started in its place at the end, on the services that are there."""
     api = Api.connect(timeout=PATIENCE)  # a busy machine is no failure
     await furnish(api)
     observer = Observer()
     async with trio.open_nursery() as nursery:
         await nursery.start(watch, api, SERVICES, observer.mirror, observer.changed)
-        began = time.monotonic()
-        program = Program(who.command)
-        try:
-            await create(api, ["warm"])
-            await observer.until(lambda: observer.has("warm"))
-            print(f"{who.name}: from its start to the first address {time.monotonic() - began:.1f} s")
-            began = time.monotonic()
-            await create(api, [f"s{number:05}" for number in range(count)])
-            created = time.monotonic()
-            await observer.until(lambda: observer.assigned == count + 1)
-            done = time.monotonic()
-            await trio.sleep(2.0)  # what else is written for them
-            print(
-                f"{who.name}: {count} services: created after {created - began:.1f} s, all have addresses "
-                f"{done - created:.1f} s later; {await status_writes(api)} status writes; {program.cost()}"
-            )
-        finally:
-            program.end()
-        for each in (who, *([heir] if heir else [])):
-            await restart(each, api, observer, count, more)
+        if await from_nothing(who, where, api, observer, count):
+            for each in (who, *([heir] if heir else [])):
+                await restart(each, where, api, observer, count, more)
         nursery.cancel_scope.cancel()
 
 
-async def restart(who: Contender, api: Api, observer: Observer, count: int, more: int) -> None:
+async def from_nothing(who: Contender, where: Surroundings, api: Api, observer: Observer, count: int) -> bool:
+    """False when it did not get done."""
+    began = time.monotonic()
+    program = Program(who, where)
+    try:
+        await create(api, ["warm"])
+        if not await observer.until(lambda: observer.has("warm"), who.limit):
+            return tell(who, f"not even one address within {who.limit:.0f} s")
+        tell(who, f"from its start to the first address {time.monotonic() - began:.1f} s")
+        began = time.monotonic()
+        await create(api, [f"s{number:05}" for number in range(count)])
+        created = time.monotonic()
+        done = await observer.until(lambda: observer.assigned == count + 1, who.limit)
+        after = f"{time.monotonic() - created:.1f} s later"
+        await trio.sleep(2.0)  # what else is written for them
+        served = f"all have addresses {after}" if done else f"{observer.assigned - 1} have addresses {after}"
+        tell(
+            who,
+            f"{count} services: created after {created - began:.1f} s, {served}; "
+            f"{await status_writes(api)} status writes; {program.cost()}",
+        )
+        return done
+    finally:
+        program.end()
+
+
+async def restart(
+    who: Contender, where: Surroundings, api: Api, observer: Observer, count: int, more: int
+) -> None:
     before, writes = observer.versions(), await status_writes(api)
     marker = f"next-{len(before)}"
     await create(api, [marker])
     began = time.monotonic()
-    program = Program(who.command)
+    program = Program(who, where)
     try:
-        await observer.until(lambda: observer.has(marker))
+        if not await observer.until(lambda: observer.has(marker), who.limit):
+            tell(who, f"restart with {count} assigned: the next has no address after {who.limit:.0f} s")
+            return
         took = time.monotonic() - began
         await trio.sleep(2.0)
         after, now = observer.versions(), await status_writes(api)
         touched = sum(after[key] != version for key, version in before.items())
         asked = "?" if now is None or writes is None else now - writes
-        print(
-            f"{who.name}: restart with {count} assigned: the next has its address after {took:.1f} s; "
-            f"{asked} status writes, {touched} of them changed an old service; {program.cost()}"
+        tell(
+            who,
+            f"restart with {count} assigned: the next has its address after {took:.1f} s; "
+            f"{asked} status writes, {touched} of them changed an old service; {program.cost()}",
         )
-        await one_by_one(who.name, api, observer, more)
-        print(f"{who.name}: at the end {program.cost()}")
+        await one_by_one(who, program, api, observer, more)
+        tell(who, f"at the end {program.cost()}")
     finally:
         program.end()
 
 
-async def one_by_one(name: str, api: Api, observer: Observer, more: int) -> None:
+async def one_by_one(who: Contender, program: Program, api: Api, observer: Observer, more: int) -> None:
+    gc.collect()
+    gc.freeze()  # pauses of our own are not the contender's
     whole: list[float] = []
     names = [f"more-{len(observer.services)}-{number}" for number in range(more)]
     for service in names:
         began = time.monotonic()
         await create(api, [service])
-        await observer.until(lambda service=service: observer.has(service))  # type: ignore[misc]
+        if not await observer.until(lambda service=service: observer.has(service), who.limit):  # type: ignore[misc]
+            tell(who, f"one more has no address after {who.limit:.0f} s")
+            return
         whole.append((time.monotonic() - began) * 1e3)
     heard = [observer.services[service] for service in names]
     inner = [(seen.assigned - seen.added) * 1e3 for seen in heard]
-    print(
-        f"{name}: one more: from the watch's news of it to the news of its address {summary(inner)}; "
-        f"from before its creation {summary(whole)}"
+    tell(
+        who,
+        f"{more} more, one by one: a client sees from the news of it to the news of its address "
+        f"{summary(inner)}; from before its creation {summary(whole)}",
     )
+    if own := program.writes(set(names)):
+        tell(who, f"of these, from the news of it to its status written, says its own log, {summary(own)}")
+
+
+def tell(who: Contender, text: str) -> Literal[False]:
+    """A line with the load it was measured under."""
+    print(f"{who.name}: {text} (load {os.getloadavg()[0]:.1f})", flush=True)
+    return False
 
 
 def summary(values: list[float]) -> str:
     values = sorted(values)
     p99 = values[min(len(values) - 1, int(len(values) * 0.99))]
-    return f"median {statistics.median(values):.0f} ms, p99 {p99:.0f} ms"
+    return f"median {statistics.median(values):.1f} ms, p99 {p99:.1f} ms, worst {values[-1]:.1f} ms"
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ MAX_REMEMBERED: Final = 4096
 """Events, and objects, that are remembered for counting up and holding back; the oldest are forgotten."""
 FORGET_AFTER: Final = 600.0
 """Seconds after which the same news is a new event: the API keeps one for an hour."""
-MAX_QUEUED: Final = 1000
+MAX_QUEUED: Final = 10_000
+"""Events that wait: what keeps each Service of a large cluster waiting must be told, and is told once."""
 MAX_MESSAGE: Final = 1024
 """Characters; the API refuses longer ones."""
 

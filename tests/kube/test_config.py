@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -15,7 +16,19 @@ from crier.kube.model.addresses import Family, family_of_all, parse_address, quo
 from crier.kube.model.advertisement import L2Advertisement, L2AdvertisementObject, parse_l2_advertisements
 from crier.kube.model.errors import ConfigError
 from crier.kube.model.pool import Allocation, Pool, PoolIndex, PoolObject, parse_networks, parse_pools
-from crier.kube.model.selector import Selector, SelectorWire, parse_selector, parse_selectors
+from crier.kube.model.selector import (
+    Operator,
+    Requirement,
+    Selector,
+    SelectorWire,
+    parse_selector,
+    parse_selectors,
+)
+
+
+def of_labels(labels: Mapping[str, str]) -> Selector:
+    """The selector of `matchLabels` alone."""
+    return Selector(tuple(Requirement(key, Operator.IN, frozenset({labels[key]})) for key in sorted(labels)))
 
 
 def pool_object(name: str, *addresses: str, **spec: Any) -> PoolObject:
@@ -152,7 +165,7 @@ def test_a_pool() -> None:
         networks=tuple(ip_network(each) for each in ("192.0.2.0/30", "192.0.2.4/32", "2001:db8::/64")),
         auto_assign=False,
         avoid_buggy_ips=True,
-        allocation=Allocation(3, frozenset({"a"}), (), (Selector.of_labels({"x": "y"}),)),
+        allocation=Allocation(3, frozenset({"a"}), (), (of_labels({"x": "y"}),)),
         items=(
             (ip_network("192.0.2.0/30"), ip_network("192.0.2.4/32")),
             (ip_network("2001:db8::/64"),),
@@ -248,8 +261,8 @@ def test_overlaps_are_found_and_addresses_located(spans: list[tuple[int, int]], 
 
 
 def test_who_may_draw_from_a_pool() -> None:
-    gold = Selector.of_labels({"tier": "gold"})
-    web = Selector.of_labels({"app": "web"})
+    gold = of_labels({"tier": "gold"})
+    web = of_labels({"app": "web"})
     table = [
         (Allocation(), "n", {}, {}, True),
         (Allocation(namespaces=frozenset({"n"})), "n", {}, {}, True),
@@ -269,7 +282,7 @@ def test_who_may_draw_from_a_pool() -> None:
         (Allocation(namespaces=frozenset({"n"}), service_selectors=(web,)), "n", {}, {"app": "web"}, True),
     ]
     for allocation, namespace, namespace_labels, labels, expected in table:
-        assert allocation.admits(namespace, namespace_labels, labels) is expected, allocation
+        assert (allocation.objection(namespace, namespace_labels, labels) == "") is expected, allocation
 
 
 # ------------------------------------------------------------------------------------ advertisements
@@ -287,7 +300,7 @@ def test_an_advertisement() -> None:
         ]
     )
     assert found == L2Advertisement(
-        name="a", pools=("p",), interfaces=("eth0", "eth1"), node_selectors=(Selector.of_labels({"x": "y"}),)
+        name="a", pools=("p",), interfaces=("eth0", "eth1"), node_selectors=(of_labels({"x": "y"}),)
     )
 
 

@@ -14,7 +14,7 @@ import msgspec
 from crier.kube.model import wire
 from crier.kube.model.addresses import Address, Network, parse_address
 from crier.kube.model.errors import ConfigError
-from crier.kube.model.selector import Selector, SelectorWire, duplicates, parse_selectors
+from crier.kube.model.selector import Selector, SelectorWire, any_matches, duplicates, parse_selectors
 from crier.kube.model.wire import NO_LABELS, MetaWire
 
 _FORMS: Final = "must be ADDRESS/BITS or FIRST-LAST"
@@ -117,16 +117,10 @@ class Allocation:
     namespace_selectors: tuple[Selector, ...] = ()
     service_selectors: tuple[Selector, ...] = ()
 
-    def admits(
-        self, namespace: str, namespace_labels: Mapping[str, str], service_labels: Mapping[str, str]
-    ) -> bool:
-        """Whether a service may draw from the pool: its namespace and its labels must both be right."""
-        return not self.objection(namespace, namespace_labels, service_labels)
-
     def objection(
         self, namespace: str, namespace_labels: Mapping[str, str], service_labels: Mapping[str, str]
     ) -> str:
-        """Why a service may not draw from the pool; "" when it may.
+        """Why a service may not draw from the pool; "" when its namespace and its labels are both right.
 
         Naming namespaces or namespace selectors restricts, also when no namespace fits them now.
         """
@@ -135,9 +129,7 @@ class Allocation:
             or any(selector.matches(namespace_labels) for selector in self.namespace_selectors)
         ):
             return f'is not for namespace "{namespace}"'
-        if self.service_selectors and not any(
-            selector.matches(service_labels) for selector in self.service_selectors
-        ):
+        if not any_matches(self.service_selectors, service_labels):
             return "no serviceSelector matches the service's labels"
         return ""
 

@@ -77,11 +77,6 @@ class Selector:
     def __str__(self) -> str:
         return ",".join(str(requirement) for requirement in self.requirements)
 
-    @classmethod
-    def of_labels(cls, labels: Mapping[str, str]) -> Selector:
-        """The selector of `matchLabels` alone."""
-        return cls(tuple(Requirement(key, Operator.IN, frozenset({labels[key]})) for key in sorted(labels)))
-
 
 def any_matches(selectors: Sequence[Selector], labels: Mapping[str, str]) -> bool:
     """OR over the selectors; none at all matches everything, as everywhere in the metallb.io kinds."""

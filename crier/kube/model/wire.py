@@ -58,7 +58,6 @@ class MetaWire(msgspec.Struct, frozen=True, rename="camel"):
     annotations: dict[str, str] | None = None
     owner_references: tuple[OwnerWire, ...] | None = None
     creation_timestamp: str | None = None
-    deletion_timestamp: str | None = None
 
 
 class ObjectWire(msgspec.Struct, frozen=True):
