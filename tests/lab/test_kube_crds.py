@@ -28,7 +28,10 @@ ACCEPTED: list[tuple[str, dict[str, Any]]] = [
     ("ipaddresspools", POOL),
     ("ipaddresspools", {"addresses": ["192.0.2.1-192.0.2.9", " 192.0.2.20 - 192.0.2.29 ", "2001:db8::/120"]}),
     ("ipaddresspools", {**POOL, "autoAssign": False, "avoidBuggyIPs": True}),
+    ("ipaddresspools", {"addresses": ["255.255.255.255/032", "::ffff:192.0.2.0/120", "::/0", "0.0.0.0/1"]}),
+    ("ipaddresspools", {"addresses": ["2001:db8::1 - 2001:db8::9", "10.0.0.9-10.0.0.10"]}),
     ("ipaddresspools", {**POOL, "serviceAllocation": {"priority": 5}}),
+    ("ipaddresspools", {**POOL, "serviceAllocation": {"priority": -1}}),
     (
         "ipaddresspools",
         {
@@ -75,11 +78,22 @@ ACCEPTED: list[tuple[str, dict[str, Any]]] = [
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("ipaddresspools", {}, "spec.addresses: Required value"),
     ("ipaddresspools", {"addresses": []}, "should have at least 1 items"),
-    ("ipaddresspools", {"addresses": ["192.0.2.1"]}, "spec.addresses[0]"),
-    ("ipaddresspools", {"addresses": ["nonsense"]}, "spec.addresses[0]"),
+    *(
+        ("ipaddresspools", {"addresses": [text]}, f"such as 192.0.2.10-192.0.2.20; not {text}")
+        for text in (
+            "192.0.2.1",
+            "nonsense",
+            "192.0.2.0/33",
+            "300.0.2.0/24",
+            "192.0.2/24",
+            "192.0.2.0/255.255.255.0",
+            "2001:db8::/129",
+            "192.0.2.1-2001:db8::1",
+            "192.0.2.1-192.0.2.2-192.0.2.3",
+        )
+    ),
     ("ipaddresspools", {**POOL, "autoAssign": "yes"}, "spec.autoAssign"),
     ("ipaddresspools", {**POOL, "serviceAllocation": {"namespaces": ["a", "a"]}}, "Duplicate value"),
-    ("ipaddresspools", {**POOL, "serviceAllocation": {"priority": -1}}, "priority"),
     (
         "ipaddresspools",
         {
