@@ -204,7 +204,7 @@ class Program:
 
     def __init__(self, who: Contender, where: Surroundings) -> None:
         inherited = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
+        self._log = tempfile.NamedTemporaryFile("ab")  # noqa: SIM115 - closed by `end`
         self.process = subprocess.Popen(
             [
                 *where.prefix,
@@ -219,13 +219,11 @@ class Program:
 
     def writes(self, services: Collection[str]) -> list[float]:
         """What its log says: ms from the news of each of the services to its status written."""
-        self._log.seek(0)
-        lines = (json.loads(line) for line in self._log if line.startswith(b"{"))
-        return [
-            line["seconds"] * 1e3
-            for line in lines
-            if line.get("event") == "service_written" and line["service"].partition("/")[2] in services
+        lines = [
+            line for line in Path(self._log.name).read_bytes().splitlines() if b'"service_written"' in line
         ]
+        written = [json.loads(line) for line in lines]
+        return [line["seconds"] * 1e3 for line in written if line["service"].partition("/")[2] in services]
 
     def cost(self) -> str:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
