@@ -20,6 +20,9 @@ HAPPENINGS: Final = (
     "answered_well",
 )  # fmt: skip
 """Counted from 0 on: in a series that begins with 1 Prometheus sees no increase."""
+MAX_UNEXPLAINED: Final = 16_384
+TOLD_TOGETHER: Final = 0.1
+"""Seconds.  A member that is suspected and unreachable at once is acted upon before the second is told."""
 _LOSSES: Final = frozenset({"member_unreachable", "member_died", "member_left"})
 
 
@@ -78,6 +81,8 @@ class Metrics:
             "the news is what the watchers or SWIM need to notice.",
         )
         self._lost_at = -math.inf
+        self._unexplained: list[float] = []
+        """When addresses were taken over that no loss was told for; it may be told next."""
         self.conflicts = Counter(
             "crier_vip_conflicts_total",
             "Announcements of our addresses by other hosts that were answered; the hosts beyond the first "
@@ -235,11 +240,15 @@ class Metrics:
         self.happened.add(what.what)
         if what.what in _LOSSES:
             self._lost_at = what.at
-            return
-        seconds = what.at - self._lost_at
-        if what.what == "took_over" and 0 <= seconds <= FAILOVER_WINDOW:
-            self.failovers.add()
-            self.failover_seconds.add(amount=seconds)
+            self.failovers.add(amount=sum(0 <= what.at - at <= TOLD_TOGETHER for at in self._unexplained))
+            self._unexplained.clear()
+        elif what.what == "took_over":
+            seconds = what.at - self._lost_at
+            if 0 <= seconds <= FAILOVER_WINDOW:
+                self.failovers.add()
+                self.failover_seconds.add(amount=seconds)
+            elif len(self._unexplained) < MAX_UNEXPLAINED:
+                self._unexplained.append(what.at)
 
     def conflict(self, address: str, mac: str) -> None:
         """Count one.  A host may invent hardware addresses, so only so many become labels."""

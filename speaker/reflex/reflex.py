@@ -204,12 +204,13 @@ class Reflex:
     def _on_members(self, event: Event) -> None:
         if isinstance(event, UserMessage):
             return
-        self._on_view()
+        # the news before what follows from it: from the one to the other is what a take-over takes
         what = _MEMBER_EVENTS.get(type(event))
         if (name := is_conflict(event)) is not None:
             self._happened("name_conflict", name, "another member uses this name")
         elif what is not None and hasattr(event, "node"):
             self._happened(what, event.node.name, f"{event.node.address}:{event.node.port}")
+        self._on_view()
 
     def _on_view(self) -> None:
         assert self.membership is not None

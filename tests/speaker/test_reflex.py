@@ -335,6 +335,9 @@ def test_leaving_is_make_before_break(trio_of_nodes: tuple[Station, dict[str, Re
     assert last_of_a >= min(announced_at, first_of_b) - 0.05, "a answered until b was heard"
     assert nodes["a"].process.wait(PATIENCE) == 0
     assert "heard the successor" in nodes["a"].log.read_text()
+    until(lambda: bool(nodes["b"].happened("took_over")), "b told of it")
+    told = [each["what"] for each in nodes["b"].reports("happened")]
+    assert told.index("member_left") < told.index("took_over"), "how long it takes is counted from there"
     assert not nodes["b"].happened("conflict")
 
 
