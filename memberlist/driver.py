@@ -37,11 +37,11 @@ from .effects import (
     StartStreamPing,
 )
 from .entry import Entry
-from .errors import ConfigError, DecodeError, JoinError, MemberlistError, Timeout
+from .errors import CannotSendError, ConfigError, DecodeError, JoinError, MemberlistError, Timeout
 from .events import Event, Lagged, Node
 from .keyring import nonces
 from .messages import Ack, Error, PushPull, State, StreamMessage, User
-from .packet import MAX_PACKET, Wire
+from .packet import MAX_PACKET, MAX_PAYLOAD, Wire
 from .statistics import Statistics
 
 log = logging.getLogger(__name__)
@@ -194,7 +194,12 @@ class Member:
         )
 
     def send(self, name: str, payload: bytes) -> None:
-        """A user message in one datagram: may be lost.  Raises MemberlistError for a name not known."""
+        """A user message in one datagram: may be lost.
+
+        Raises MemberlistError for a name not known, and for more than some 65,000 octets.
+        """
+        if len(payload) > MAX_PAYLOAD:
+            raise CannotSendError(f"{len(payload)} octets; at most {MAX_PAYLOAD} fit one datagram")
         self._perform(self._core.send_user(self._entry(name), payload))
 
     async def send_reliable(self, name: str, payload: bytes) -> None:

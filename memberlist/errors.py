@@ -21,3 +21,7 @@ class JoinError(MemberlistError):
 
 class Timeout(MemberlistError):
     """The broadcast of a leave or an update was not finished in time; it may still reach everybody."""
+
+
+class CannotSendError(MemberlistError):
+    """What was to be sent is more than peers read; the text says how much that is."""

@@ -6,10 +6,12 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
+from .codec import MAX_USER_STATE
 from .config import MAX_META
 from .delegate import Delegate
 from .errors import MemberlistError
 from .events import Node
+from .packet import MAX_PAYLOAD
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +39,10 @@ class Hooks:
 
     def broadcasts(self, overhead: int, limit: int) -> list[bytes]:
         nothing: list[bytes] = []
-        return _ask(lambda: self._delegate.broadcasts(overhead, limit), nothing)
+        return _ask(lambda: _fitting(self._delegate.broadcasts(overhead, limit), overhead, limit), nothing)
 
     def local_state(self, join: bool) -> bytes:
-        return _ask(lambda: self._delegate.local_state(join), b"")
+        return _ask(lambda: _octets(self._delegate.local_state(join), MAX_USER_STATE), b"")
 
     def merge_remote_state(self, state: bytes, join: bool) -> None:
         _ask(lambda: self._delegate.merge_remote_state(state, join), None)
@@ -52,8 +54,7 @@ class Hooks:
         return _ask(lambda: self._delegate.refuse_merge(nodes), None)
 
     def ack_payload(self) -> bytes | None:
-        # The method is looked up where a mistake in doing so is caught too.
-        return _ask(lambda: self._delegate.ack_payload(), None)  # noqa: PLW0108
+        return _ask(lambda: _octets_or_none(self._delegate.ack_payload()), None)
 
     def ping_complete(self, node: Node, rtt: float, payload: bytes | None) -> None:
         _ask(lambda: self._delegate.ping_complete(node, rtt, payload), None)
@@ -62,6 +63,26 @@ class Hooks:
         if getattr(type(self._delegate), name, None) is not getattr(Delegate, name):
             return True
         return _ask(lambda: name in getattr(self._delegate, "__dict__", ()), True)
+
+
+def _octets(value: object, limit: int) -> bytes:
+    """What a hook returned, so that a mistake shows here, where it does no harm."""
+    if not isinstance(value, bytes):
+        raise TypeError(f"{type(value).__name__} where octets are wanted")
+    if len(value) > limit:
+        raise ValueError(f"{len(value)} octets, at most {limit} can be sent")
+    return value
+
+
+def _octets_or_none(value: object) -> bytes | None:
+    return None if value is None else _octets(value, MAX_PAYLOAD)
+
+
+def _fitting(messages: list[bytes], overhead: int, limit: int) -> list[bytes]:
+    room = limit - sum(len(_octets(message, limit)) + overhead for message in messages)
+    if room < 0:
+        raise ValueError(f"{-room} octets more than fit")
+    return messages
 
 
 def _ask(hook: Callable[[], T], otherwise: T) -> T:

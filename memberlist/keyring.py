@@ -59,7 +59,7 @@ class Keyring:
     """Ordered keys, the primary first.  Raises ConfigError for a key of a wrong size."""
 
     def __init__(self, keys: Iterable[bytes] = ()) -> None:
-        self._ciphers: dict[bytes, AESGCM] = {}
+        self._ciphers: dict[bytes, AESGCM] = {}  # never changed, only replaced: threads read it
         for key in keys:
             self.add(key)
 
@@ -91,20 +91,22 @@ class Keyring:
         if len(key) not in KEY_SIZES:
             raise ConfigError(f"keyring: a key has {len(key)} octets; it must have 16, 24 or 32")
         if key not in self._ciphers:
-            self._ciphers[bytes(key)] = AESGCM(key)
+            self._ciphers = {**self._ciphers, bytes(key): AESGCM(key)}
 
     def use(self, key: bytes) -> None:
         """Make `key`, which must be in the ring, the primary.  The others keep their order."""
         if key not in self._ciphers:
             raise ConfigError("keyring: the key to use is not in the ring")
-        chosen = self._ciphers.pop(key)
-        self._ciphers = {bytes(key): chosen, **self._ciphers}
+        self._ciphers = {bytes(key): self._ciphers[key], **self._without(key)}
 
     def remove(self, key: bytes) -> None:
         """Stop accepting `key`.  One that is not in the ring is no error; the primary cannot go."""
         if key == self.primary:
             raise ConfigError("keyring: the primary key cannot be removed; use another first")
-        self._ciphers.pop(key, None)
+        self._ciphers = self._without(key)
+
+    def _without(self, key: bytes) -> dict[bytes, AESGCM]:
+        return {one: cipher for one, cipher in self._ciphers.items() if one != key}
 
     def encrypt(self, text: bytes, *, aad: bytes, nonce: bytes, version: int = 1) -> bytes:
         """The protected payload.  `nonce` is 12 octets that were never used with this key before."""

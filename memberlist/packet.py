@@ -22,6 +22,9 @@ from memberlist.messages import MessageType, PacketMessage
 MAX_PACKET: Final = 65536
 """Octets to receive.  The configured size only bounds what we gather into one datagram."""
 
+MAX_PAYLOAD: Final = 65507 - 5 - 45 - 2 - 255 - 16
+"""Octets of the application's that fit a datagram with every layer around them; 16 are for the message."""
+
 MAX_PARTS: Final = 127
 """Messages in a compound we send.  The format has room for 255; before 0.2.4 peers misread 128 and more."""
 

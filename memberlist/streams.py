@@ -8,14 +8,16 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import trio
 
 from . import stream
 from .config import MAX_MEMBERS, Address
-from .errors import DecodeError
-from .messages import Error, StreamMessage
+from .errors import CannotSendError, DecodeError
+from .keyring import NONCE_SIZE
+from .messages import Error, PushPull, StreamMessage, User
 from .packet import Wire
 
 log = logging.getLogger(__name__)
@@ -25,6 +27,12 @@ MAX_INBOUND: Final = 128
 MAX_BUFFERED: Final = 64 * 1024 * 1024
 """Octets all inbound connections together may have waiting, unproven, in our memory."""
 CHUNK: Final = 65536
+HEAVY: Final = 32 * 1024
+"""Octets from which on a message is packed and unpacked in a thread: LZW takes 0.4 s for a mebibyte, and who
+answers no ping for half as long is unreachable to the others.  One at a time, inbound: threads take turns of
+5 ms with us, each of them."""
+NODE_OCTETS: Final = 100
+"""Of one member in a push/pull, more or less."""
 
 Serve = Callable[[StreamMessage], StreamMessage | None]
 
@@ -38,6 +46,7 @@ class Listener:
         self._listening, self._wire, self._timeout, self._serve = listening, wire, timeout, serve
         self._active = 0
         self._buffered = 0
+        self._heavy = trio.CapacityLimiter(1)
 
     async def run(self) -> None:
         backoff = 0.005
@@ -69,7 +78,7 @@ class Listener:
                     await self._answer(connection, answer)
             except DecodeError as problem:
                 log.warning("stream_dropped", extra={"peer": peer, "why": str(problem)})
-            except OSError as problem:
+            except (OSError, CannotSendError) as problem:
                 log.info("stream_broken", extra={"peer": peer, "why": str(problem)})
             finally:
                 self._active -= 1
@@ -85,7 +94,7 @@ class Listener:
                     self._buffered += len(data)
                     if self._buffered > MAX_BUFFERED:
                         raise DecodeError("too much is waiting on all connections together")
-                    if (message := reader.feed(data)) is not None:
+                    if (message := await _feed(reader, data, buffered, self._heavy)) is not None:
                         return message
         except stream.Refused as problem:
             await self._answer(connection, Error(str(problem)))
@@ -95,9 +104,8 @@ class Listener:
         return None
 
     async def _answer(self, connection: trio.socket.SocketType, answer: StreamMessage) -> None:
-        nonce = os.urandom(12)
         with trio.move_on_after(self._timeout):
-            await send_all(connection, stream.encode(answer, self._wire, dialling=False, nonce=nonce))
+            await send_all(connection, await _encode(answer, self._wire, dialling=False, limiter=self._heavy))
 
 
 async def exchange(
@@ -105,25 +113,58 @@ async def exchange(
 ) -> StreamMessage | None:
     """Dial, send, and read the answer if there is to be one; `timeout` seconds for each of the three.
 
-    Raises OSError (TimeoutError among them) and DecodeError.
+    Raises OSError (TimeoutError among them), DecodeError, and CannotSendError.
     """
     family = socket.AF_INET6 if ":" in to[0] else socket.AF_INET
     with trio.socket.socket(family, socket.SOCK_STREAM) as connection:
         with _deadline(timeout, f"no connection in {timeout:g} s"):
             await connection.connect(to)
         with _deadline(timeout, f"not taken in {timeout:g} s"):
-            data = stream.encode(message, wire, dialling=True, nonce=os.urandom(12))
-            await send_all(connection, data)
+            await send_all(connection, await _encode(message, wire, dialling=True))
         if not answered:
             return None
         reader = stream.Reader(wire, accepted=False, max_nodes=MAX_MEMBERS)
+        received = 0
         with _deadline(timeout, f"no answer in {timeout:g} s"):
             while True:
                 data = await connection.recv(CHUNK)
                 if not data:
                     raise ConnectionError("closed without an answer")
-                if (answer := reader.feed(data)) is not None:
+                received += len(data)
+                if (answer := await _feed(reader, data, received)) is not None:
                     return answer
+
+
+async def _feed(
+    reader: stream.Reader, data: bytes, received: int, limiter: trio.CapacityLimiter | None = None
+) -> StreamMessage | None:
+    """`reader.feed`, where `received` is how much it has been given, with this."""
+    if received <= HEAVY:
+        return reader.feed(data)
+    return await trio.to_thread.run_sync(reader.feed, data, abandon_on_cancel=True, limiter=limiter)
+
+
+async def _encode(
+    message: StreamMessage, wire: Wire, *, dialling: bool, limiter: trio.CapacityLimiter | None = None
+) -> bytes:
+    """Raises CannotSendError."""
+    encode = partial(stream.encode, message, wire, dialling=dialling, nonce=os.urandom(NONCE_SIZE))
+    try:
+        if _weight(message) <= HEAVY:
+            return encode()
+        return await trio.to_thread.run_sync(encode, abandon_on_cancel=True, limiter=limiter)
+    except ValueError as problem:
+        raise CannotSendError(str(problem)) from None
+
+
+def _weight(message: StreamMessage) -> int:
+    """About how many octets."""
+    match message:
+        case PushPull():
+            return len(message.user_state) + NODE_OCTETS * len(message.nodes)
+        case User(payload):
+            return len(payload)
+    return 0
 
 
 async def send_all(connection: trio.socket.SocketType, data: bytes) -> None:

@@ -53,6 +53,8 @@ MAX_VOTES: Final = 64
 """Accusers kept for one member."""
 MAX_RANKS: Final = 16384
 """Ranks remembered: who watches whom is asked anew whenever somebody comes or goes.  Some 3 MiB at most."""
+MAX_RANKED: Final = 1 << 22
+"""Places in all rankings kept together, 8 octets each: enough for all members of a cluster of 2000."""
 MAX_UNANSWERED: Final = 64
 """Pings remembered for one target."""
 
@@ -421,6 +423,8 @@ class Watch:
         if ranking is None:
             names = (other for other in self._table.members if other != name)
             ranking = tuple(sorted(names, key=lambda other: rank(name, other), reverse=True))
+            if len(ranking) * len(self._rankings) >= MAX_RANKED:
+                self._rankings.clear()
             self._rankings[name] = ranking
         members = self._table.members
         reachable = (one for one in ranking if one in members and members[one].reachable)

@@ -71,7 +71,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--bind", default="0.0.0.0:7946", metavar="HOST:PORT")
     parser.add_argument("--advertise", metavar="HOST:PORT", help="what others shall send to")
     parser.add_argument(
-        "--join", action="append", default=[], metavar="HOST:PORT", help="a member; can be repeated"
+        "--join",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="HOST:PORT",
+        help="members; can be repeated",
     )
     add_secrets(parser)
     parser.add_argument("--profile", choices=PROFILES, default="lan")

@@ -1,5 +1,10 @@
 """What a core answers to a ping."""
 
+from typing import Any
+
+import pytest
+
+from memberlist.codec import MAX_USER_STATE
 from memberlist.delegate import Delegate
 from memberlist.effects import SendPacket
 from memberlist.messages import (
@@ -70,6 +75,24 @@ def test_the_delegates_payload_travels_with_the_answer() -> None:
 
     effects = make(Payload()).handle_packet([Ping(7, "me")], SOMEBODY, 1.0)
     assert only(Ack, effects) == [("10.9.9.9", Ack(7, b"pl"))]
+
+
+@pytest.mark.parametrize("wrong", ["text", 5, [5], ["text"], [bytes(2000)], bytes(MAX_USER_STATE + 1)])
+def test_what_a_hook_returns_and_cannot_be_sent_costs_nobody_its_membership(wrong: Any) -> None:
+    class Mistaken(Delegate):
+        def ack_payload(self) -> bytes | None:
+            return wrong  # type: ignore[no-any-return]
+
+        def broadcasts(self, overhead: int, limit: int) -> list[bytes]:
+            return wrong  # type: ignore[no-any-return]
+
+        def local_state(self, join: bool) -> bytes:
+            return wrong  # type: ignore[no-any-return]
+
+    core = make(Mistaken())
+    effects = core.handle_packet([Ping(7, "me")], SOMEBODY, 1.0)
+    assert parts(effects) == [("10.9.9.9", Ack(7))]
+    assert core.local_state(join=True).user_state == b""
 
 
 def test_a_packet_stays_within_the_buffer_size() -> None:

@@ -215,7 +215,7 @@ def test_a_cut_stream(cli: Cli) -> None:
             ["--secret-file", "/dev/null", "--metallb-key"],
             "--secret-file: /dev/null: it is empty; write the key into it",
         ),
-        (["/nowhere/x.pcap"], "[Errno 2] No such file or directory: '/nowhere/x.pcap'"),
+        (["/nowhere/x.pcap"], "/nowhere/x.pcap: No such file or directory"),
         (["--label", "x" * 256], "label: 256 octets; at most 255 are allowed"),
         (["/dev/null"], "this is no pcap file"),
     ],

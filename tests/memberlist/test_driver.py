@@ -1,6 +1,9 @@
 """Members with real sockets, on loopback."""
 
+import dataclasses
+import random
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -28,10 +31,12 @@ from memberlist import (
     Updated,
     UserMessage,
     open_member,
+    stream,
     streams,
 )
-from memberlist.messages import Ack, Ping, PushPull
-from memberlist.packet import Wire
+from memberlist.codec import MAX_USER_STATE
+from memberlist.messages import Ack, Ping, PushPull, StreamMessage, User
+from memberlist.packet import MAX_PAYLOAD, Wire
 
 PATIENCE = 20.0
 """Seconds after which a test that waits for something fails; nothing here needs one."""
@@ -279,6 +284,67 @@ async def test_user_messages_both_ways() -> None:
             a.send("c", b"")
 
 
+async def test_the_largest_user_message_and_what_is_larger() -> None:
+    async with cluster("a", "b", keyring=Keyring([bytes(32)]), label="blue") as (a, b):
+        inbox = b.events()
+        a.send("b", bytes(MAX_PAYLOAD))
+        with trio.fail_after(PATIENCE):
+            assert await anext(inbox) == UserMessage(bytes(MAX_PAYLOAD))
+        with pytest.raises(MemberlistError, match=f"{MAX_PAYLOAD + 1} octets"):
+            a.send("b", bytes(MAX_PAYLOAD + 1))
+        with pytest.raises(MemberlistError, match="is not within"):
+            await a.send_reliable("b", bytes(MAX_USER_STATE + 1))
+
+
+async def test_who_cannot_send_its_state_stays_a_member() -> None:
+    """The members and the application's state, each within its bound, may be too much together."""
+
+    class Full(Delegate):
+        def local_state(self, join: bool) -> bytes:
+            return bytes(MAX_USER_STATE)
+
+    settings = config("a", keyring=Keyring([bytes(32)]), compress=False)
+    other = dataclasses.replace(settings, name="b")
+    async with open_member(settings, delegate=Full()) as a, open_member(other) as b:
+        with trio.fail_after(PATIENCE):
+            with pytest.raises(JoinError, match="closed without an answer"):
+                await b.join([at(a)])
+            with pytest.raises(JoinError, match="octets encrypted; at most"):
+                await a.join([at(b)])
+        assert names(a) == ["a", "b"], "it heard what b said all the same"
+
+
+async def test_what_takes_long_to_unpack_is_not_unpacked_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or whoever sends a mebibyte would make us deaf for longer than we may be silent."""
+    threads: list[tuple[int, bool]] = []
+    feed, encode = stream.Reader.feed, stream.encode
+
+    def noted(size: int) -> None:
+        threads.append((size, threading.current_thread() is threading.main_thread()))
+
+    def noting_feed(reader: stream.Reader, data: bytes) -> StreamMessage | None:
+        message = feed(reader, data)
+        if isinstance(message, User):
+            noted(len(message.payload))
+        return message
+
+    def noting_encode(message: StreamMessage, *args: Any, **settings: Any) -> bytes:
+        if isinstance(message, User):
+            noted(len(message.payload))
+        return encode(message, *args, **settings)
+
+    monkeypatch.setattr(stream.Reader, "feed", noting_feed)
+    monkeypatch.setattr(stream, "encode", noting_encode)
+    async with cluster("a", "b", keyring=Keyring([bytes(32)])) as (a, b):
+        inbox = b.events()
+        with trio.fail_after(PATIENCE):
+            for size in (1000, 200_000):
+                payload = random.Random(size).randbytes(size)
+                await a.send_reliable("b", payload)
+                assert await anext(inbox) == UserMessage(payload)
+    assert threads == [(1000, True), (1000, True), (200_000, False), (200_000, False)]
+
+
 # ------------------------------------------------------------------------------------- bad company
 
 
@@ -449,9 +515,9 @@ async def test_a_ping_that_nobody_answers_is_a_timeout_that_says_who() -> None:
 async def test_statistics_count_what_happens() -> None:
     async with cluster("a", "b", probe_interval=0.05, probe_timeout=0.05) as (a, _):
         with trio.fail_after(PATIENCE):
-            while not a.statistics().rtts:  # noqa: ASYNC110 (no event tells of an answered probe)
+            # No event tells of an answered probe, or that we have looked whom to watch.
+            while not ((now := a.statistics()).rtts and now.watched):  # noqa: ASYNC110
                 await trio.sleep(0.01)
-        now = a.statistics()
         assert now.members == 2
         assert set(now.rtts) == {"b"}
         assert now.watched == {"b": False}

@@ -65,7 +65,7 @@ def test_members_meet_crash_and_leave(tmp_path: Path, capsys: pytest.CaptureFixt
     with (
         join("--name", "a", "--bind", a, *common) as first,
         join("--name", "b", "--bind", b, "--join", a, *common) as second,
-        join("--name", "c", "--bind", c, "--join", a, "--observe", *common) as third,
+        join("--name", "c", "--bind", c, "--join", a, b, "--observe", *common) as third,
     ):
         said = first.until("join", "b")
         assert (said["addr"], said["port"], said["state"], said["reachable"]) == (
