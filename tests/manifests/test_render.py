@@ -42,7 +42,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
             "serviceAccount": "prometheus-k8s",
             "namespace": "monitoring",
             "podMonitor": {"enabled": True, "additionalLabels": {"release": "x"}, "interval": "15s"},
-            "prometheusRule": {"enabled": True, "extraAlerts": [{"alert": "Mine", "expr": "vector(1)"}]},
+            "prometheusRule": {
+                "enabled": True,
+                "extraAlerts": [{"alert": "Mine", "expr": "vector(1)"}],
+                "configNotLoaded": {"enabled": False},
+                "bgpSessionDown": {"labels": {"severity": "page"}},
+                "addressPoolUsage": {"excludePools": "test-.*"},
+            },
             "dashboard": {"enabled": True},
         },
         "controller": {
@@ -58,6 +64,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         },
         "speaker": {
             "ignoreExcludeLB": True,
+            "wanConfig": True,
+            "secretName": "gossip",
             "conflictPolicy": "report",
             "memberlist": {"mlBindPort": 7947, "mlBindAddrOverride": "0.0.0.0"},
             "tolerations": [{"operator": "Exists"}],
@@ -239,6 +247,11 @@ def test_the_chart_has_what_the_manifests_have() -> None:
             "controller.replicas: several controllers want controller.strategy",
         ),
         ({"prometheus": {"serviceAccount": "x"}}, "prometheus.namespace: where is the service account"),
+        (
+            {"speaker": {"memberlist": {"enabled": False}, "nodeSelector": {"a": "b"}}},
+            "speaker.nodeSelector: without speaker.memberlist.enabled",
+        ),
+        ({"prometheus": {"prometheusRule": {"staleConfig": {"on": 1}}}}, "additional properties 'on' not"),
         ({"speaker": {"readinessProbe": {"port": 1}}}, "speaker.readinessProbe.port: both probes"),
     ],
 )
@@ -246,6 +259,31 @@ def test_what_the_chart_refuses(values: dict[str, Any], complaint: str, tmp_path
     done = helm.template(values, tmp_path)
     assert done.returncode != 0
     assert complaint in done.stderr
+
+
+def test_alerts_are_chosen_one_by_one(tmp_path: Path) -> None:
+    def alerts(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        documents = helm.render({"prometheus": {"prometheusRule": {"enabled": True, **values}}}, tmp_path)
+        (rule,) = (each for each in documents if each["kind"] == "PrometheusRule")
+        return {each["alert"]: each for group in rule["spec"]["groups"] for each in group["rules"]}
+
+    usual = alerts({})
+    source = yaml.safe_load((MANIFESTS / "overlays" / "prometheus" / "rules.yaml").read_text())
+    assert list(usual.values()) == [rule for group in source["spec"]["groups"] for rule in group["rules"]]
+    chosen = alerts(
+        {
+            "configNotLoaded": {"enabled": False},
+            "addressPoolUsage": {"enabled": False},
+            "addressPoolExhausted": {"excludePools": "a|b"},
+            "bgpSessionDown": {"labels": {"severity": "page"}},
+        }
+    )
+    gone = {"MetalLBConfigNotLoaded", *(f"MetalLBAddressPoolUsage{n}Percent" for n in (75, 85, 95))}
+    assert usual.keys() - chosen.keys() == gone
+    assert 'in_use_total{pool!~"a|b"} >=' in chosen["MetalLBAddressPoolExhausted"]["expr"]
+    assert chosen["MetalLBBGPSessionDown"]["labels"] == {"severity": "page"}
+    changed = {"MetalLBAddressPoolExhausted", "MetalLBBGPSessionDown"}
+    assert {name for name in chosen if chosen[name] != usual[name]} == changed
 
 
 def test_a_release_of_metallbs_chart_is_replaced_in_place(tmp_path: Path) -> None:

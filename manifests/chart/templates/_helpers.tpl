@@ -12,6 +12,10 @@
 {{- end }}
 {{- end }}
 
+{{- define "crier.gossipSecret" -}}
+{{- default (printf "%s-memberlist" (include "crier.fullname" .)) .Values.speaker.secretName }}
+{{- end }}
+
 {{- define "crier.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "crier.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
