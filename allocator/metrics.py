@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from allocator import status
 from allocator.controller import Controller
 from allocator.ledger import Usage
+from crier.ops import process
 from crier.ops.metrics import Labels, Registry, Reported
 
 _HELP_TOTAL = "Usable {family}addresses of the pool."
@@ -121,4 +122,5 @@ def registry(
             "counter",
             events_dropped,
         ),
+        *process.families(),
     )

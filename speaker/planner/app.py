@@ -21,7 +21,7 @@ from crier.kube.events import Recorder
 from crier.kube.model.states import Condition
 from crier.kube.transport import NoCluster
 from crier.kube.watch import backoff
-from crier.ops import http, logs, scrape
+from crier.ops import http, logs, process, scrape
 from crier.ops.http import Handler, Response
 from crier.ops.lifecycle import stop_on_signal
 from crier.ops.metrics import CONTENT_TYPE
@@ -91,7 +91,11 @@ class Program:
             hello.node,
             self.reflex,
             announced=self._announced,
-            more=bgpmetrics.families(lambda: self.routed.sessions, native=native),
+            more=(
+                *bgpmetrics.families(lambda: self.routed.sessions, native=native),
+                *process.families(),
+                *process.families("crier_speaker_reflex", os.getppid()),
+            ),
         )
         self._keeper = Keeper()
         self._planner = Planner(hello.node, Rules(settings.lb_class, settings.ignore_exclude_lb))

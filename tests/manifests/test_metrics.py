@@ -116,13 +116,13 @@ def test_metallbs_metrics(
 ) -> None:
     assert {name: found.get(name) for name in wanted} == wanted
     beyond = {name for name in found if not name.startswith("crier_")} - set(wanted)
-    assert all(name.startswith(("metallb_bgp_", "metallb_bfd_")) for name in beyond), beyond
+    assert all(name.startswith(("metallb_bgp_", "metallb_bfd_", "process_")) for name in beyond), beyond
 
 
 def test_ours_are_under_our_name_and_explained() -> None:
     for found in (controller(), speaker().registry):
         for family in found._families.values():
-            assert family.name.startswith(("metallb_", "crier_"))
+            assert family.name.startswith(("metallb_", "crier_", "process_"))
             assert family.help.endswith(".")
 
 
