@@ -26,6 +26,7 @@ from .events import (
     Updated,
     UserMessage,
 )
+from .keyfile import load as load_keys
 from .keyring import Keyring, metallb_key
 from .messages import State
 from .statistics import Statistics
@@ -57,6 +58,7 @@ __all__ = [
     "Unreachable",
     "Updated",
     "UserMessage",
+    "load_keys",
     "metallb_key",
     "open_member",
 ]

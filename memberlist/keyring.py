@@ -93,6 +93,10 @@ class Keyring:
         if key not in self._ciphers:
             self._ciphers = {**self._ciphers, bytes(key): AESGCM(key)}
 
+    def replace(self, keys: Iterable[bytes]) -> None:
+        """Have these keys and no others, the primary first.  Raises ConfigError, and changes nothing then."""
+        self._ciphers = Keyring(keys)._ciphers
+
     def use(self, key: bytes) -> None:
         """Make `key`, which must be in the ring, the primary.  The others keep their order."""
         if key not in self._ciphers:

@@ -84,7 +84,8 @@ def _check(args: argparse.Namespace) -> None:
 def _keyring(args: argparse.Namespace) -> Keyring | None:
     """All readings of all keys: one too many does no harm to who only reads."""
     found = [key for text in args.key for key in keys.from_text(text)]
-    found += keys.from_file(args.secret_file, metallb=args.metallb_key)
+    for readings in keys.from_file(args.secret_file, metallb=args.metallb_key):
+        found += readings
     return Keyring(found) if found else None
 
 

@@ -10,12 +10,14 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any, Final
 
 import trio
 
 from memberlist import (
     Config,
+    ConfigError,
     Conflict,
     Died,
     Event,
@@ -36,6 +38,7 @@ from memberlist import (
     open_member,
 )
 from memberlist.addresses import parse_join
+from memberlist.cli import keys
 from memberlist.cli.options import add_secrets, keyring, parse_address
 from memberlist.config import DEFAULT_PORT
 
@@ -65,7 +68,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "join",
         help="be a member and print what happens",
-        description="A full member: prints the members it finds and every event until SIGTERM, then leaves.",
+        description="A full member: prints the members it finds and every event until SIGTERM, then leaves."
+        "  SIGHUP makes it read --secret-file again.",
     )
     parser.add_argument("--name", default=socket.gethostname(), help="default: the host's name")
     parser.add_argument("--bind", default="0.0.0.0:7946", metavar="HOST:PORT")
@@ -100,14 +104,27 @@ def run(args: argparse.Namespace) -> int:
             watch=args.watch,
             observe=args.observe,
         )
-        trio.run(_live, config, args.join, args.json)
+        reload = partial(_reload, config, args) if config.keyring is not None else None
+        trio.run(_live, config, args.join, args.json, reload)
     except (MemberlistError, OSError) as problem:
         print(f"memberlist join: {problem}", file=sys.stderr)
         return 2
     return 0
 
 
-async def _live(config: Config, seeds: list[str], as_json: bool) -> None:
+def _reload(config: Config, args: argparse.Namespace) -> None:
+    assert config.keyring is not None
+    try:
+        config.keyring.replace(
+            readings[0] for readings in keys.from_file(args.secret_file, metallb=args.metallb_key)
+        )
+    except ConfigError as problem:
+        print(f"memberlist join: {problem}; the keys stay as they were", file=sys.stderr, flush=True)
+    else:
+        print(f"memberlist join: {len(config.keyring)} keys read", file=sys.stderr, flush=True)
+
+
+async def _live(config: Config, seeds: list[str], as_json: bool, reload: Callable[[], None] | None) -> None:
     ended = trio.Event()
 
     def tell(event: Event) -> None:
@@ -118,10 +135,13 @@ async def _live(config: Config, seeds: list[str], as_json: bool) -> None:
             ended.set()
 
     async def heed(signals: AsyncIterator[int]) -> None:
-        await anext(signals)
+        async for number in signals:
+            if number != signal.SIGHUP or reload is None:
+                break
+            reload()
         ended.set()
 
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with open_member(config) as member, trio.open_nursery() as nursery:
             member.observe(tell)
             for node in member.members():

@@ -17,9 +17,9 @@ def add_secrets(parser: argparse.ArgumentParser) -> None:
 
 
 def keyring(args: argparse.Namespace) -> Keyring | None:
-    """The likeliest key of --secret-file; None without.  Raises ConfigError."""
+    """The keys of --secret-file; None without.  Raises ConfigError."""
     found = keys.from_file(args.secret_file, metallb=args.metallb_key)
-    return Keyring(found[:1]) if found else None
+    return Keyring(readings[0] for readings in found) if found else None
 
 
 def parse_address(text: str, flag: str, *, default_port: int = DEFAULT_PORT) -> Address:

@@ -9,7 +9,7 @@ def test_the_public_names() -> None:
         "Address", "Config", "ConfigError", "Conflict", "DecodeError", "Delegate", "Died", "Event", "Events",
         "JoinError", "Joined", "Keyring", "Lagged", "Left", "Member", "MemberlistError", "Node", "Reachable",
         "Refuted", "State", "Statistics", "Suspected", "Timeout", "Unreachable", "Updated", "UserMessage",
-        "metallb_key", "open_member",
+        "load_keys", "metallb_key", "open_member",
     }  # fmt: skip
     for name in memberlist.__all__:
         assert hasattr(memberlist, name)

@@ -46,6 +46,15 @@ class Process:
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
 
+    def reload(self) -> None:
+        """And wait until it says what came of it."""
+        self.popen.send_signal(signal.SIGHUP)
+        assert self.popen.stderr is not None
+        for line in self.popen.stderr:
+            if "keys read" in line or "the keys stay as they were" in line:
+                return
+        raise AssertionError("SIGHUP ended it")
+
     def until(self, event: str, name: str) -> dict[str, Any]:
         """Read lines until this event of this member."""
         assert self.popen.stdout is not None
@@ -86,6 +95,27 @@ def test_members_meet_crash_and_leave(tmp_path: Path, capsys: pytest.CaptureFixt
         first.popen.send_signal(signal.SIGTERM)
         assert third.until("left", "a")["state"] == "left"
         assert first.popen.wait(10) == 0
+
+
+@pytest.mark.e2e
+def test_keys_are_rotated_by_sighup(tmp_path: Path) -> None:
+    old, new = bytes(32).hex(), bytes(range(32)).hex()
+    files = {name: tmp_path / name for name in "abc"}
+    files["a"].write_text(old)
+    files["b"].write_text(old)
+    files["c"].write_text(new)
+    at = {name: f"127.0.46.{number}:{PORT}" for number, name in enumerate("abc", 10)}
+    start = {name: ("--name", name, "--bind", at[name], "--secret-file", str(files[name])) for name in "abc"}
+    with join(*start["a"]) as a, join(*start["b"], "--join", at["a"]) as b:
+        a.until("join", "b")
+        for content in ("no key", f"{old}\n{new}", f"{new}\n{old}"):  # a mistake changes nothing
+            for member in (a, b):
+                files["a"].write_text(content)
+                files["b"].write_text(content)
+                member.reload()
+        with join(*start["c"], "--join", at["b"]) as c:
+            c.until("join", "a")
+            a.until("join", "c")
 
 
 @pytest.mark.e2e

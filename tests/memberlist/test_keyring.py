@@ -48,6 +48,15 @@ def test_add_use_and_remove_while_running() -> None:
     assert len(ring) == 2
 
 
+def test_replaced_by_what_a_file_has_now_or_not_at_all() -> None:
+    ring = Keyring([K16, K24])
+    ring.replace([K32, K16])
+    assert ring.keys == (K32, K16)
+    with pytest.raises(ConfigError, match="a key has 3 octets"):
+        ring.replace([K24, b"bad"])
+    assert ring.keys == (K32, K16)
+
+
 def test_any_key_of_the_ring_decrypts_and_a_removed_one_does_not() -> None:
     ring = Keyring([K16, K24, K32])
     payload = ring.encrypt(b"text", aad=b"", nonce=NONCE)

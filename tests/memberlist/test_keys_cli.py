@@ -1,6 +1,7 @@
 """What a key file means."""
 
 import base64
+import json
 from contextlib import suppress
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memberlist.cli.keys import MAX_SECRET, from_file, readings
+from memberlist.cli.keys import from_file
 from memberlist.errors import ConfigError
+from memberlist.keyfile import MAX_SECRET, load, readings
 from memberlist.keyring import metallb_key
 
 KEYS = [bytes(range(150, 150 + size)) for size in (16, 24, 32)]
@@ -57,7 +59,7 @@ def test_any_octets_are_keys_of_a_valid_size_or_one_error(secret: bytes) -> None
 def test_metallb_takes_the_octets_as_they_are(tmp_path: Path) -> None:
     file = tmp_path / "secretkey"
     file.write_bytes(b"text\n")
-    assert from_file(str(file), metallb=True) == [metallb_key(b"text\n")]
+    assert from_file(str(file), metallb=True) == [[metallb_key(b"text\n")]]
 
 
 @pytest.mark.parametrize(
@@ -71,6 +73,38 @@ def test_no_key_in_the_file(tmp_path: Path, content: bytes, why: str, metallb: b
     with pytest.raises(ConfigError) as problem:
         from_file(str(file), metallb=metallb)
     assert str(problem.value).startswith(f"--secret-file: {file}: {why}")
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\n\n"])
+def test_several_keys_are_lines_or_a_list_the_primary_first(tmp_path: Path, ending: str) -> None:
+    file = tmp_path / "keys"
+    texts = [base64.b64encode(KEYS[2]).decode(), KEYS[0].hex(), base64.b64encode(KEYS[1]).decode()]
+    for content in (ending.join([*texts, ""]), json.dumps(texts), json.dumps(texts, indent=2) + ending):
+        file.write_text(content)
+        assert load(file) == (KEYS[2], KEYS[0], KEYS[1])
+    file.write_text(json.dumps(texts[:1]))
+    assert load(file) == (KEYS[2],)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (f"{KEYS[0].hex()}\nsecret", "key 2 of 2 is neither hexadecimal nor base64 of 16, 24 or 32 octets"),
+        (json.dumps([5, KEYS[0].hex()]), "key 1 of 2 is neither"),
+        ("[]", "a JSON list of no keys"),
+        ("[" * 20000, "20000 octets that are neither a raw key"),
+        ("two\nwords", "9 octets that are neither a raw key"),
+    ],
+)
+def test_one_wrong_key_of_several_is_named_by_its_place_and_not_shown(
+    tmp_path: Path, content: str, why: str
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text(content)
+    with pytest.raises(ConfigError) as problem:
+        load(file)
+    assert str(problem.value).startswith(f"{file}: {why}")
+    assert "secret" not in str(problem.value)
 
 
 def test_no_file(tmp_path: Path) -> None:
