@@ -79,6 +79,10 @@ FABRIC: Final = {"carrier"}
 """Scenarios on nodes that have a second network among themselves."""
 NOTICED: Final = {"power-off", "power-off-flood"}
 """Scenarios long enough for a cluster to call the node NotReady; a cut ends before (40 s, by default)."""
+CUTS: Final = {"partition", "carrier-only"}
+CUT: Final = 10.0
+"""Seconds that those last at least: by then gossip on each side has declared the other dead, which makes the
+return the harder."""
 _KERNELS: Final = "its address is the kernel's: no speaker could end and leave the node serving"
 NOT_MEASURED: Final = {
     **{
@@ -203,6 +207,8 @@ class Bench:
         if scenario in NOTICED and self._cluster is not None:
             await trio.sleep(max(0.0, begun_at + GRACE - time.monotonic()))
             await self._set_ready(owner, False)
+        if scenario in CUTS:
+            await trio.sleep(max(0.0, begun_at + CUT - time.monotonic()))
         self._live.add(owner)
         await self._phase(scenario, number, owner, undone=True)
 
