@@ -31,11 +31,11 @@ JOIN_RETRY_MIN: Final = 0.5
 JOIN_RETRY_MAX: Final = 60.0
 """Seconds between attempts to reach anybody at all: doubling."""
 
-KNOCK_PAUSE: Final = 0.5
+KNOCK_PAUSE: Final = 0.2
 """Seconds between two looks for those who are no members though the API knows their addresses.  Once both
 sides of a cut hold each other for dead, memberlist leaves to chance when they hear of each other again."""
 KNOCK_PATIENCE: Final = 0.5
-"""Seconds an exchange with one of them may take: on a LAN milliseconds do."""
+"""Seconds an exchange with one of them may take: on a LAN milliseconds do.  The next looks do not wait."""
 KNOCKERS: Final = 3
 """Members that look at one time, on average, and how many each looks for: what is not there costs a cluster
 the same few packets whatever its size."""
@@ -69,9 +69,12 @@ class Membership:
         opened: Callable[[], None],
         joined: Callable[[], None],
         changed: Callable[[Event], None],
+        knocks: Callable[[str], None] = lambda _: None,
         rng: random.Random | None = None,
     ) -> None:
+        """`knocks`: at this address somebody who is lost is about to be looked for."""
         self._config = config
+        self._knocks = knocks
         self._rng = rng or random.Random()
         self._opened, self._joined, self._changed = opened, joined, changed
         self._wanted = trio.Event()
@@ -170,16 +173,16 @@ class Membership:
 
     async def _keep_knocking(self, member: Member) -> None:
         """Once we are among others: find again who was lost, soon after it can be found."""
-        while True:
-            await trio.sleep(self._rng.uniform(0.8, 1.2) * KNOCK_PAUSE)
-            if self._leaving or not self._reached:
-                continue
-            lost = knocked(self._strangers(member), len(member.members()), self._rng)
-            async with trio.open_nursery() as nursery:
-                for seed in lost:
+        async with trio.open_nursery() as nursery:
+            while True:
+                await trio.sleep(self._rng.uniform(0.8, 1.2) * KNOCK_PAUSE)
+                if self._leaving or not self._reached:
+                    continue
+                for seed in knocked(self._strangers(member), len(member.members()), self._rng):
                     nursery.start_soon(self._knock, member, seed)
 
     async def _knock(self, member: Member, seed: str) -> None:
+        self._knocks(_parse(seed, 0)[0])
         with trio.move_on_after(KNOCK_PATIENCE), contextlib.suppress(JoinError):
             await member.join([seed])
             log.info("found_again", address=seed)

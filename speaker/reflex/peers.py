@@ -19,6 +19,9 @@ MAX_TABLE: Final = 1 << 20
 KEEP: Final = 1.0
 """Seconds a reading is good for: a flood of strangers must not make us read without end."""
 
+MAX_REMEMBERED: Final = 4096
+"""Addresses of speakers, present and past."""
+
 _MIN_COLUMNS: Final = 4
 
 
@@ -38,6 +41,8 @@ class Peer:
 class Peers:
     table: Path = ARP_TABLE
     _names: Mapping[bytes, str] = field(default_factory=dict)
+    _macs: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
+    """By address; gossip forgets the dead sooner than we do."""
     _told: frozenset[str] = frozenset()
     _silent: tuple[Peer, ...] = ()
     _resolved: Mapping[bytes, str] = field(default_factory=dict)
@@ -47,9 +52,16 @@ class Peers:
     def update(self, peers: Iterable[Peer]) -> None:
         known = tuple(peers)
         self._names = {mac: peer.name for peer in known for mac in peer.macs}
+        self._macs.update((peer.address, peer.macs) for peer in known if peer.macs)
+        while len(self._macs) > MAX_REMEMBERED:
+            del self._macs[next(iter(self._macs))]
         self._told = frozenset(map(render_mac, self._names))
         self._silent = tuple(peer for peer in known if not peer.macs)
         self._read_at = -float("inf")
+
+    def macs(self, address: str) -> tuple[bytes, ...]:
+        """The hardware addresses that a speaker at this address told last."""
+        return self._macs.get(address, ())
 
     def is_speaker(self, mac: str) -> bool:
         """Whether one of them told this hardware address in gossip."""

@@ -7,6 +7,7 @@ the first announcement there is no queue and no other task.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import random
@@ -116,7 +117,11 @@ class Reflex:
         self.membership: Membership | None = None
         if config is not None:
             self.membership = Membership(
-                config, opened=self._on_opened, joined=self._on_joined, changed=self._on_members
+                config,
+                opened=self._on_opened,
+                joined=self._on_joined,
+                changed=self._on_members,
+                knocks=self._on_knock,
             )
         self.lateness = Lateness()
         self.bfd = bfd.Sessions(changed=self._on_bfd, happened=self._happened, rng=random.SystemRandom())
@@ -211,6 +216,10 @@ class Reflex:
         elif what is not None and hasattr(event, "node"):
             self._happened(what, event.node.name, f"{event.node.address}:{event.node.port}")
         self._on_view()
+
+    def _on_knock(self, address: str) -> None:
+        with contextlib.suppress(ValueError):
+            self.l2.greet(pack(address), self._peers.macs(address))
 
     def _on_view(self) -> None:
         assert self.membership is not None

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 import trio
 import trio.testing
+from scapy.layers.l2 import ARP
 
 from speaker.reflex.l2 import driver as module
 from speaker.reflex.l2 import netlink
@@ -20,6 +21,8 @@ from speaker.reflex.l2.gratuitous import ROUNDS
 from speaker.reflex.l2.links import Excluded, Follower, Link, Table
 from speaker.reflex.l2.wire import Full, Heed
 from tests.speaker.lan import lan
+from tests.speaker.running import until
+from tests.speaker.test_reflex import frames
 
 ETH0 = Link(2, "eth0", b"\2\0\0\0\0\1", arp=True, ndp=True, carrier=True)
 ETH1 = Link(3, "eth1", b"\2\0\0\0\0\2", arp=True, ndp=True, carrier=True)
@@ -184,6 +187,33 @@ print(joined())
 def test_a_thousand_groups_are_joined_and_left() -> None:
     with lan(["a"]) as (a,):
         assert a.run(sys.executable, "-c", JOIN_MANY).split() == ["1000", "700", "1000", "5", "0"]
+
+
+GREET = """
+import socket, sys
+from speaker.reflex.l2.links import Link
+from speaker.reflex.l2.wire import Heed, Wire
+def octets(mac):
+    return bytes.fromhex(mac.replace(":", ""))
+ours, theirs, address = sys.argv[1:]
+wire = Wire(Link(socket.if_nametoindex("eth0"), "eth0", octets(ours), True, False, True), Heed())
+for target in ("198.51.100.1", address):
+    wire.ask(socket.inet_aton(target), octets(theirs))
+"""
+
+
+@pytest.mark.netns
+def test_kernels_that_lost_each_other_are_introduced_by_one_question() -> None:
+    with lan(["client", "a"]) as (client, a):
+        a.ip("neigh", "replace", client.ipv4, "dev", "eth0", "nud", "incomplete")
+        client.ip("neigh", "replace", a.ipv4, "dev", "eth0", "nud", "incomplete")
+        with client.packet_socket() as sock:
+            a.run(sys.executable, "-c", GREET, a.mac(), client.mac(), client.ipv4)
+            until(lambda: a.mac() in client.ip("neigh", "show", a.ipv4), "it knows us")
+            until(lambda: client.mac() in a.ip("neigh", "show", client.ipv4), "we know it")
+            heard = [frame for frame in frames(sock, 0.2) if ARP in frame and frame[ARP].op == 1]
+        assert [f[ARP].psrc for f in heard if f.dst == client.mac()] == [a.ipv4], "to nobody else"
+        assert "198.51.100.1" not in {frame[ARP].pdst for frame in heard}, "it is not on this network"
 
 
 def test_without_the_right_to_packet_sockets_it_says_so() -> None:

@@ -31,6 +31,10 @@ def test_who_turns_out_to_be_a_speaker_was_no_stranger(tmp_path: Path) -> None:
     assert peers.is_speaker(render_mac(B))
     assert not peers.is_speaker(render_mac(STRANGER))
     assert not peers.is_speaker("")
+    assert peers.macs("10.0.0.2") == (B,)
+    assert peers.macs("10.0.0.3") == ()
+    peers.update([])
+    assert peers.macs("10.0.0.2") == (B,), "gossip has forgotten it"
 
 
 def test_of_those_that_do_not_tell_the_kernel_knows(tmp_path: Path) -> None:

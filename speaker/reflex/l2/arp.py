@@ -71,6 +71,11 @@ def probe(mac: bytes, address: bytes) -> bytes:
     return encode(Arp(BROADCAST, mac, ETHERNET_IPV4, Operation.REQUEST, mac, bytes(4), bytes(6), address))
 
 
+def question(mac: bytes, source: bytes, target: bytes, target_mac: bytes) -> bytes:
+    """Asks one host, whose hardware address is known, whether it still has `target`; says who we are."""
+    return encode(Arp(target_mac, mac, ETHERNET_IPV4, Operation.REQUEST, mac, source, bytes(6), target))
+
+
 def gratuitous(mac: bytes, address: bytes) -> tuple[bytes, bytes]:
     """Request and reply that tell everybody where `address` is.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from collections import deque
@@ -28,6 +29,7 @@ MAX_READS: Final = 64
 MAX_SENDS: Final = 32
 """Announcements made in one go."""
 
+_IPV4: Final = 4
 _FULL_PAUSE: Final = 0.01
 _ERROR_PAUSE: Final = 0.1
 _REOPEN_PAUSE: Final = 1.0
@@ -102,6 +104,18 @@ class Driver:
     def question(self, address: bytes, interfaces: Interfaces) -> bool:
         """Ask who has it; `heard` tells who answers.  False when nobody could be asked."""
         return self._send_once(self.core.question(address, interfaces))
+
+    def greet(self, address: bytes, macs: Iterable[bytes]) -> None:
+        """Make a host on our network, which was away, and our kernel know each other's hardware address now.
+
+        A kernel that waits for an answer to its own question asks again after a second at the soonest.
+        """
+        if len(address) != _IPV4:
+            return
+        for wire in self._wires.values():
+            for mac in macs:
+                with contextlib.suppress(Full, OSError):  # it is tried again
+                    wire.ask(address, mac)
 
     def _send_once(self, sends: Iterable[Send]) -> bool:
         sent = False

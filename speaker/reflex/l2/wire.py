@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import socket
+import struct
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -11,11 +13,15 @@ from typing import Final
 
 import trio
 
-from speaker.reflex.l2 import bpf
+from speaker.reflex.l2 import arp, bpf
 from speaker.reflex.l2.ethernet import ETH_P_ARP, ETH_P_IPV6
 from speaker.reflex.l2.groups import Groups
 from speaker.reflex.l2.links import Link
 
+_SIOCGIFADDR: Final = 0x8915  # netdevice(7)
+_SIOCGIFNETMASK: Final = 0x891B
+_ADDRESS: Final = slice(20, 24)
+"""Of a `struct ifreq`: behind the name, the family and the port."""
 _TRY_AGAIN: Final = (errno.EAGAIN, errno.ENOBUFS)
 
 
@@ -76,6 +82,20 @@ class Wire:
             if problem.errno in _TRY_AGAIN:
                 raise Full from None
             raise
+
+    def ask(self, target: bytes, mac: bytes) -> None:
+        """An ARP question to the host `target` at `mac`, if it is in this interface's network, with our own
+        address in it as our kernel would put it: both kernels then know each other again.  Raises Full, or
+        OSError when the interface is down, gone, or has no IPv4 address.
+        """
+        if self.arp is None:
+            return
+        request = struct.pack("16s24x", self.link.name.encode())
+        source, mask = (
+            fcntl.ioctl(self.arp, what, request)[_ADDRESS] for what in (_SIOCGIFADDR, _SIOCGIFNETMASK)
+        )
+        if all((a ^ b) & m == 0 for a, b, m in zip(source, target, mask, strict=True)):
+            self.send(arp.question(self.link.mac, source, target, mac))
 
     def join(self, group: bytes) -> None:
         """Raises OSError."""
