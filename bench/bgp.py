@@ -246,7 +246,7 @@ def speaker_memory() -> None:
     try:
         stage = Stage(run, AllProcesses(run), nodes=2)
         node = next(iter(stage.lan.nodes))
-        homes, first = run.directory / "routers", 152
+        homes, first = run.directory / "routers", 122
         more = [
             LabBird(stage.lan, stage.processes, homes, f"bird-{n}", n, 65000 + n) for n in (first, first + 1)
         ]

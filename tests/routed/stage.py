@@ -34,6 +34,7 @@ PEERS = f"/apis/metallb.io/v1beta2/namespaces/{SPACE}/bgppeers"
 NODES_AS, FRR_AS = 64500, 65000
 POOL4, POOL6 = "198.51.100.0/24", "fd00:c71e:8::/64"
 PORT, BACKEND = 80, 8080
+UDP_PORT, UDP_BACKEND = 8000, 9080
 PATIENCE = 20.0
 
 
@@ -68,8 +69,9 @@ class Stage:
         self.lan.up()
         self.rest = self._start_api()
         homes = run.directory / "routers"
-        self.frr = Frr(self.lan, self.processes, homes, "frr", 150, FRR_AS)
-        self.bird = Bird(self.lan, self.processes, homes, "bird", 151, NODES_AS)
+        # not 128 to 191: the client asks in those addresses' names, and everybody would believe it
+        self.frr = Frr(self.lan, self.processes, homes, "frr", 120, FRR_AS)
+        self.bird = Bird(self.lan, self.processes, homes, "bird", 121, NODES_AS)
         for router in self.routers:
             router.start(self.neighbours())
         self._furnish()
@@ -155,6 +157,7 @@ class Stage:
         python = [sys.executable, "-m"]
         backend = [*python, "crier.lab.backend", "--node", node, "--address", str(host.ipv4)]
         backend += ["--address", str(host.ipv6), "--tcp", f"{BACKEND}=default/web"]
+        backend += ["--udp", f"{UDP_BACKEND}=default/web"]
         self.processes.start(f"backend-{node}", backend, namespace=host.netns)
         datapath = [*python, "crier.lab.datapath", "--node", node, "--server", self.server]
         self.processes.start(f"datapath-{node}", datapath, namespace=host.netns)
@@ -232,7 +235,10 @@ class Stage:
                 "spec": {
                     "type": "LoadBalancer",
                     "externalTrafficPolicy": "Local" if local else "Cluster",
-                    "ports": [{"name": "http", "port": PORT, "targetPort": BACKEND, "protocol": "TCP"}],
+                    "ports": [
+                        {"name": "http", "port": PORT, "targetPort": BACKEND, "protocol": "TCP"},
+                        {"name": "probe", "port": UDP_PORT, "targetPort": UDP_BACKEND, "protocol": "UDP"},
+                    ],
                 },
             },
         )
@@ -265,7 +271,10 @@ class Stage:
                         }
                         for node in (self.lan.nodes if nodes is None else nodes)
                     ],
-                    "ports": [{"name": "http", "port": BACKEND, "protocol": "TCP"}],
+                    "ports": [
+                        {"name": "http", "port": BACKEND, "protocol": "TCP"},
+                        {"name": "probe", "port": UDP_BACKEND, "protocol": "UDP"},
+                    ],
                 },
             )
 

@@ -51,7 +51,7 @@ def test_every_node_is_a_next_hop_and_serves(stage: Stage) -> None:
     told = eventually(lambda: stage.events("Service", "web"), lambda found: len(found) == 3)
     expected = {f'announcing from node "{node}" with protocol "bgp"' for node in stage.lan.nodes}
     assert {message for reason, message in told if reason == "nodeAssigned"} == expected
-    for peer in ("172.30.0.150:179", "172.30.0.151:179"):
+    for peer in ("172.30.0.120:179", "172.30.0.121:179"):
         assert stage.metric("node-1", "metallb_bgp_session_up", f'peer="{peer}"') == 1
         assert stage.metric("node-1", "metallb_bgp_announced_prefixes_total", f'peer="{peer}"') == 1
         assert stage.metric("node-1", "metallb_bgp_pending_prefixes_total", f'peer="{peer}"') == 1

@@ -90,7 +90,7 @@ def test_a_secret_that_is_missing_or_of_the_wrong_type(stage: Stage) -> None:
 def test_the_wrong_as_is_named_and_the_right_one_heals(stage: Stage) -> None:
     furnish(stage, peerASN=65123)
     session(stage, "frr", "Active", why="peer is AS 65000, expected 65123")
-    assert stage.metric(NODE, "metallb_bgp_session_up", 'peer="172.30.0.150:179"') == 0
+    assert stage.metric(NODE, "metallb_bgp_session_up", 'peer="172.30.0.120:179"') == 0
     stage.change("BGPPeer", "frr", peerASN=stage.frr.asn)
     stage.hops(stage.frr, WEB, stage.addresses)
     # what the router thinks wrong is told in its own words
@@ -144,7 +144,7 @@ def test_duplicate_router_ids_are_named(stage: Stage) -> None:
     """Internal peers must differ (RFC 6286); external ones need not."""
     furnish(stage)
     stage.change("BGPPeer", "bird", routerID=stage.bird.address)
-    session(stage, "bird", "Active", why="peer has our own BGP identifier 172.30.0.151")
+    session(stage, "bird", "Active", why="peer has our own BGP identifier 172.30.0.121")
     stage.hops(stage.frr, WEB, stage.addresses)
 
 
@@ -281,7 +281,7 @@ def test_routes_of_a_router_never_reach_a_nodes_kernel(stage: Stage) -> None:
     stage.frr.do(f"router bgp {stage.frr.asn}", "no bgp network import-check",
                  "address-family ipv4 unicast", "network 203.0.113.0/24")  # fmt: skip
     try:
-        told = 'peer="172.30.0.150:179"'
+        told = 'peer="172.30.0.120:179"'
         eventually(lambda: (stage.metric(NODE, "metallb_bgp_updates_total_received", told) or 0) >= 1)
         eventually(lambda: stage.frr.known("203.0.113.0/24"))
         routes = netns.run("ip", "-n", stage.lan.nodes[NODE].netns, "route")

@@ -65,7 +65,7 @@ def test_a_planner_that_is_killed_changes_no_route(stage: Stage) -> None:
         assert router.fib()[WEB] == stage.addresses
     assert stage.session(NODE, "frr")["bfd"] == "Up"
     assert stage.document(NODE)["reflex"]["planner_starts"] >= 2
-    assert stage.metric(NODE, "metallb_bfd_session_down_events", "172.30.0.150") == 0
+    assert stage.metric(NODE, "metallb_bfd_session_down_events", "172.30.0.120") == 0
 
 
 def test_without_graceful_restart_its_routes_go_and_come_back(stage: Stage) -> None:
@@ -111,14 +111,14 @@ def test_a_path_that_is_silent_ends_the_session_and_heals(stage: Stage) -> None:
         eventually(lambda: stage.session(NODE, "frr"), lambda found: found.get("bfd") == "Down")
         eventually(lambda: stage.session(NODE, "frr"), lambda found: found["state"] != "Established")
         assert stage.session(NODE, "bird")["state"] == "Established"
-        assert stage.metric(NODE, "metallb_bfd_session_up", "172.30.0.150") == 0
+        assert stage.metric(NODE, "metallb_bfd_session_up", "172.30.0.120") == 0
     finally:
         stage.lan.heal("frr")
     stage.hops(stage.frr, WEB, stage.addresses)
     eventually(lambda: stage.session(NODE, "frr"), lambda found: found.get("bfd") == "Up")
-    assert stage.metric(NODE, "metallb_bfd_session_up", "172.30.0.150") == 1
-    assert (stage.metric(NODE, "metallb_bfd_session_down_events", "172.30.0.150") or 0) >= 1
-    assert (stage.metric(NODE, "metallb_bfd_control_packet_input", "172.30.0.150") or 0) > 10
+    assert stage.metric(NODE, "metallb_bfd_session_up", "172.30.0.120") == 1
+    assert (stage.metric(NODE, "metallb_bfd_session_down_events", "172.30.0.120") or 0) >= 1
+    assert (stage.metric(NODE, "metallb_bfd_control_packet_input", "172.30.0.120") or 0) > 10
 
 
 def test_a_router_that_ends_bfd_on_purpose_keeps_its_session(stage: Stage) -> None:
