@@ -30,7 +30,7 @@ from speaker import settings as speaker_settings
 from speaker.orders import BadOrder, Bfd, BfdPeer, Happened, Hello, Orders, Pulse, Seeds, Vip
 from speaker.planner import bgpmetrics, configstate, documents, events, host
 from speaker.planner.configuration import Keeper
-from speaker.planner.heap import keep_collections_short
+from speaker.planner.heap import keep_collections_short, keep_heap
 from speaker.planner.link import Link, ReflexGone, fit
 from speaker.planner.metrics import Metrics
 from speaker.planner.plan import Plan, Planner, Rules
@@ -143,6 +143,7 @@ class Program:
             nursery.start_soon(self._listen)
             nursery.start_soon(self._keep_serving)
             nursery.start_soon(self._recorder.run)
+            nursery.start_soon(keep_heap)
             nursery.start_soon(self._keep_statuses)
             nursery.start_soon(self._keep_reporting)
             nursery.start_soon(self.routed.run)

@@ -7,8 +7,13 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+import trio
+
 SLOW: Final = 0.005
 """Seconds of processor time; it takes some thirty thousand objects."""
+
+INTERVAL: Final = 2.0
+"""Seconds between looks at what is new."""
 
 Callback = Callable[[str, dict[str, int]], None]
 
@@ -31,3 +36,14 @@ def keep_collections_short(slow: float = SLOW) -> Callback:
 
     gc.callbacks.append(note)
     return note
+
+
+async def keep_heap() -> None:
+    """For ever: what is new is looked at before there is much of it.
+
+    Left alone, Python waits until it is a quarter of all there was.
+    """
+    while True:
+        await trio.sleep(INTERVAL)
+        if gc.get_count()[2]:
+            gc.collect()
