@@ -14,6 +14,7 @@ first where Python looks.)
 from __future__ import annotations
 
 import argparse
+import base64
 import gc
 import json
 import os
@@ -31,6 +32,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import trio
+import yaml
 
 from allocator.ledger import NO_KEY, Claim, Ledger, Port
 from crier.kube.client import Api
@@ -56,7 +58,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--services", type=int, default=2000)
     parser.add_argument("--more", type=int, default=100, help="services added one by one at the end")
-    parser.add_argument("--api", choices=("kube", "embedded"), default="kube")
+    parser.add_argument(
+        "--api", choices=("kube", "embedded", "here"), default="kube",
+        help="here: that of KUBECONFIG, on the services and the pool it has: no creation but one by one",
+    )  # fmt: skip
     parser.add_argument(
         "--peer", choices=("whole", "restart", "none"), default="whole",
         help="MetalLB: all of it; its restart on the services that Crier served; nothing",
@@ -67,6 +72,10 @@ def main() -> None:
     parser.add_argument("--alone", action=argparse.BooleanOptionalAction, default=True, help="creation alone")
     given = parser.parse_args()
     print(f"ledger, a /64 with {USED} addresses used: {ledger_rate():,.0f} allocations/s")
+    if given.api == "here":
+        with in_pods(*read_kubeconfig(Path(os.environ["KUBECONFIG"]))) as where:
+            trio.run(on_what_is_there, where, given.more, given.peer_limit if given.peer != "none" else None)
+        return
     if given.alone:
         with an_api(given.api):
             alone = trio.run(creation_alone, given.services)
@@ -129,17 +138,33 @@ def an_api(kind: str) -> Iterator[Surroundings]:
             os.environ["KUBECONFIG"] = str(server.kubeconfig)
             yield Surroundings(environ={"KUBECONFIG": str(server.kubeconfig)})
         return
-    with kube.start_kube(kube.programs(progress)) as found, tempfile.TemporaryDirectory() as account:
+    with kube.start_kube(kube.programs(progress)) as found:
         install_crds(found)
         os.environ["KUBECONFIG"] = str(found.kubeconfig)
-        Path(account, "token").write_text(found.keys.admin_token)
-        Path(account, "ca.crt").write_bytes(found.keys.authority.read_bytes())
+        with in_pods(found.url, found.keys.admin_token, found.keys.authority.read_bytes()) as where:
+            yield where
+
+
+@contextmanager
+def in_pods(url: str, token: str, authority: bytes) -> Iterator[Surroundings]:
+    """As in a pod: credentials in files, and no need for the official client to read a kubeconfig."""
+    with tempfile.TemporaryDirectory() as account:
+        Path(account, "token").write_text(token)
+        Path(account, "ca.crt").write_bytes(authority)
         Path(account, "namespace").write_text(SYSTEM)
-        url = urlsplit(found.url)
+        place = urlsplit(url)
         yield Surroundings(
             ("unshare", "--mount", "--propagation", "private", "sh", "-c", AS_IN_A_POD, "sh", account),
-            {"KUBERNETES_SERVICE_HOST": str(url.hostname), "KUBERNETES_SERVICE_PORT": str(url.port)},
+            {"KUBERNETES_SERVICE_HOST": str(place.hostname), "KUBERNETES_SERVICE_PORT": str(place.port)},
         )
+
+
+def read_kubeconfig(path: Path) -> tuple[str, str, bytes]:
+    """Server, token and authority of one as `python -m crier.lab.kube` writes it."""
+    found = yaml.safe_load(path.read_text())
+    cluster = found["clusters"][0]["cluster"]
+    token = found["users"][0]["user"]["token"]
+    return cluster["server"], token, base64.b64decode(cluster["certificate-authority-data"])
 
 
 def ledger_rate() -> float:
@@ -312,6 +337,18 @@ async def against_an_api(
         if await from_nothing(who, where, api, observer, count):
             for each in (who, *([heir] if heir else [])):
                 await restart(each, where, api, observer, count, more)
+        nursery.cancel_scope.cancel()
+
+
+async def on_what_is_there(where: Surroundings, more: int, peer_limit: float | None) -> None:
+    api = Api.connect(timeout=PATIENCE)
+    observer = Observer()
+    contenders = [OURS, *([found] if peer_limit and (found := peer(peer_limit)) else [])]
+    async with trio.open_nursery() as nursery:
+        await nursery.start(watch, api, SERVICES, observer.mirror, observer.changed)
+        observer.changed()
+        for each in contenders:
+            await restart(each, where, api, observer, observer.assigned, more)
         nursery.cancel_scope.cancel()
 
 
