@@ -299,11 +299,12 @@ class Observer:
     def has(self, name: str) -> bool:
         return name in self.services and self.services[name].assigned > 0
 
-    async def until(self, true: Callable[[], bool], limit: float) -> bool:
-        """False when it does not come true within so many seconds."""
+    async def until(self, true: Callable[[], bool], program: Program, limit: float) -> bool:
+        """False when the program does not make it true within so many seconds, or ends before."""
         with trio.move_on_after(limit):
-            while not true():
-                await self._news.wait()
+            while not true() and program.process.poll() is None:
+                with trio.move_on_after(1.0):
+                    await self._news.wait()
         return true()
 
     def versions(self) -> dict[str, str]:
@@ -358,13 +359,13 @@ async def from_nothing(who: Contender, where: Surroundings, api: Api, observer: 
     program = Program(who, where)
     try:
         await create(api, ["warm"])
-        if not await observer.until(lambda: observer.has("warm"), who.limit):
+        if not await observer.until(lambda: observer.has("warm"), program, who.limit):
             return tell(who, f"not even one address within {who.limit:.0f} s")
         tell(who, f"from its start to the first address {time.monotonic() - began:.1f} s")
         began = time.monotonic()
         await create(api, [f"s{number:05}" for number in range(count)])
         created = time.monotonic()
-        done = await observer.until(lambda: observer.assigned == count + 1, who.limit)
+        done = await observer.until(lambda: observer.assigned == count + 1, program, who.limit)
         after = f"{time.monotonic() - created:.1f} s later"
         await trio.sleep(2.0)  # what else is written for them
         served = f"all have addresses {after}" if done else f"{observer.assigned - 1} have addresses {after}"
@@ -387,7 +388,7 @@ async def restart(
     began = time.monotonic()
     program = Program(who, where)
     try:
-        if not await observer.until(lambda: observer.has(marker), who.limit):
+        if not await observer.until(lambda: observer.has(marker), program, who.limit):
             tell(who, f"restart with {count} assigned: the next has no address after {who.limit:.0f} s")
             return
         took = time.monotonic() - began
@@ -414,7 +415,7 @@ async def one_by_one(who: Contender, program: Program, api: Api, observer: Obser
     for service in names:
         began = time.monotonic()
         await create(api, [service])
-        if not await observer.until(lambda service=service: observer.has(service), who.limit):  # type: ignore[misc]
+        if not await observer.until(lambda service=service: observer.has(service), program, who.limit):  # type: ignore[misc]
             tell(who, f"one more has no address after {who.limit:.0f} s")
             return
         whole.append((time.monotonic() - began) * 1e3)
