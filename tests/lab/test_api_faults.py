@@ -65,6 +65,29 @@ async def test_watches_are_dropped() -> None:
         assert (await call(api.url, "GET", MAPS)).status == 200
 
 
+async def test_a_watcher_that_is_gone_before_we_read_of_it_costs_its_connection_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As when its machine loses power: what we send fails first."""
+    from crier.lab.api import server
+
+    async with open_api() as api, connect(api.url) as watcher:
+        await watcher.send("GET", f"{MAPS}?watch=1")
+        await call(api.url, "POST", MAPS, config_map("a"))
+        lines = watcher.lines()
+        assert (await anext(lines))["type"] == "ADDED"
+
+        async def fail(*_: object) -> None:
+            raise server._Broken
+
+        with monkeypatch.context() as patch:
+            patch.setattr(server._Connection, "send_chunk", fail)
+            await call(api.url, "POST", MAPS, config_map("b"))
+            with pytest.raises(GONE):
+                await anext(lines)
+        assert (await call(api.url, "GET", MAPS)).status == 200
+
+
 async def test_a_watch_from_before_what_was_forgotten_is_refused() -> None:
     async with open_api() as api:
         revision = (await call(api.url, "GET", MAPS)).json["metadata"]["resourceVersion"]

@@ -24,6 +24,7 @@ from crier.lab.api.errors import ApiError, bad_request
 from crier.lab.api.faults import Death, Faults
 from crier.lab.api.handler import Handler, Plan, Response, WatchResponse, refusal
 from crier.lab.api.podproxy import Visit
+from crier.lab.api.watches import Watch
 
 MAX_HEAD: Final = 64 * 1024
 """Octets of a request line and its headers."""
@@ -155,26 +156,33 @@ class Server:
         watch.listen(wake.ring)
         scope = trio.CancelScope()
         self._watches.add(scope)
+        broken = False
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(connection.read_until_gone, scope)
                 with scope:
-                    await connection.start_stream(answer.content_type)
-                    while (data := watch.take(self._clock())) is not None:
-                        if data:
-                            await connection.send_chunk(data)
-                        if watch.has_more:
-                            await trio.lowlevel.checkpoint()
-                            continue
-                        with trio.move_on_after(max(0.0, watch.wake_at - self._clock())):
-                            await wake.wait()
+                    try:
+                        await connection.start_stream(answer.content_type)
+                        await self._feed(connection, watch, wake)
+                    except _Broken:  # from a nursery it would come as a group
+                        broken = True
                 nursery.cancel_scope.cancel()
         finally:
             watch.close(wake.ring)
             self._watches.discard(scope)
-        if scope.cancelled_caught:
+        if scope.cancelled_caught or broken:
             connection.reset()
         await connection.end_stream()
+
+    async def _feed(self, connection: _Connection, watch: Watch, wake: _Bell) -> None:
+        while (data := watch.take(self._clock())) is not None:
+            if data:
+                await connection.send_chunk(data)
+            if watch.has_more:
+                await trio.lowlevel.checkpoint()
+                continue
+            with trio.move_on_after(max(0.0, watch.wake_at - self._clock())):
+                await wake.wait()
 
     def _drop_watches(self) -> None:
         for scope in tuple(self._watches):

@@ -78,6 +78,8 @@ class Keepalived:
         directory.mkdir(exist_ok=True)
         priority = 200 - 10 * list(self.lan.nodes).index(name)
         config = directory / "keepalived.conf"
+        for left in directory.glob("*.pid"):  # by a power-off; its number may be somebody else's by now
+            left.unlink()
         config.write_text(render(self.lan.nodes[name], priority, self._advert_int), encoding="utf-8")
         self.processes.start(
             f"speaker-{name}",
