@@ -39,9 +39,12 @@ class Refusal:
     """Each pool that was looked at, and why it did not serve."""
 
     def __str__(self) -> str:
-        if not self.pools:
-            return self.text
-        return f"{self.text} ({'; '.join(f'{pool}: {why}' for pool, why in self.pools)})"
+        return self.explain()
+
+    def explain(self, more: str = "") -> str:
+        """The text, more that is to be known, and the pools last: there may be more than an event can hold."""
+        pools = "; ".join(f"{pool}: {why}" for pool, why in self.pools)
+        return f"{self.text}{more}{f' ({pools})' if pools else ''}"
 
 
 NamespaceLabels = Mapping[str, Mapping[str, str]]

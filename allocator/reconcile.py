@@ -354,10 +354,10 @@ class Allocator:
         if case.refusal is None or (self._leaving and case.refusal.why in (Why.EXHAUSTED, Why.IN_USE)):
             return
         make = notices.additional_failed if isinstance(case.verdict, _Keep) else notices.allocation_failed
-        why = str(case.refusal)
+        more = ""
         if self._faulty and case.refusal.why in _FOR_LACK_OF_POOLS:
-            why += f"; the newest pools are not in force{self._because()}"
-        case.notices.append(make(case.service.key, why))
+            more = f"; the newest pools are not in force{self._because()}"
+        case.notices.append(make(case.service.key, case.refusal.explain(more)))
 
     def _write(self, case: _Case) -> Write | None:
         service = case.service

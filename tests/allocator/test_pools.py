@@ -51,7 +51,7 @@ def test_who_waits_is_told_that_newer_pools_are_not_in_force() -> None:
     found.settle()
     not_in_force = "; the newest pools are not in force, because of faults in new, worse"
     assert found.said("AllocationFailed") == [
-        f'Failed to allocate IP for "default/c": no available IPs (small: {full}){not_in_force}',
+        f'Failed to allocate IP for "default/c": no available IPs{not_in_force} (small: {full})',
         f'Failed to allocate IP for "default/d": unknown pool "new"{not_in_force}',
     ]
     found.notices.clear()
