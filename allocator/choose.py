@@ -42,7 +42,7 @@ class Refusal:
         return self.explain()
 
     def explain(self, more: str = "") -> str:
-        """The text, more that is to be known, and the pools last: there may be more than an event can hold."""
+        """The text, what else is to be known, and the pools last: they may be more than an event holds."""
         pools = "; ".join(f"{pool}: {why}" for pool, why in self.pools)
         return f"{self.text}{more}{f' ({pools})' if pools else ''}"
 
