@@ -389,7 +389,11 @@ async def restart(
     program = Program(who, where)
     try:
         if not await observer.until(lambda: observer.has(marker), program, who.limit):
-            tell(who, f"restart with {count} assigned: the next has no address after {who.limit:.0f} s")
+            tell(
+                who,
+                f"restart with {count} assigned: the next has no address after {who.limit:.0f} s; "
+                f"{program.cost()}",
+            )
             return
         took = time.monotonic() - began
         await trio.sleep(2.0)
