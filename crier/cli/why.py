@@ -20,6 +20,7 @@ from speaker.planner.plan import Verdict
 
 SUMMARY = "why a service's address is where it is: allocation, election, who answers"
 EVENTS: Final = 5
+ASK_NOW: Final = "`--wire INTERFACE`, on the LAN, asks now"
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,11 +258,11 @@ def _answers(vips: tuple[VipLine, ...], heard: tuple[wire.Heard, ...]) -> Iterab
         )
         yield Link("answer", state, f"{who}{f' ({vip.note})' if vip.note else ''}")
         if vip.on_wire:
-            heard_of = ", ".join(vip.on_wire)
+            # each asks once a minute: after a move some still tell of before
             right = vip.on_wire == vip.answering
-            yield Link(
-                "wire", "ok" if right else "warn", f"{vip.address}: speakers that asked heard {heard_of}"
-            )
+            again = "" if right else f"; {ASK_NOW}"
+            text = f"{vip.address}: when speakers asked last they heard {', '.join(vip.on_wire)}{again}"
+            yield Link("wire", "ok" if right else "warn", text)
     for each in heard:
         if each.problem:
             yield Link("wire", "warn", f"{each.address}: {each.problem}")
@@ -275,7 +276,8 @@ def _answers(vips: tuple[VipLine, ...], heard: tuple[wire.Heard, ...]) -> Iterab
 
 def _why_not(place: Place) -> str:
     routed = f"bgp: {place.bgp_objection}" if place.bgp_objection else ""
-    return "; ".join(text for text in (place.objection, routed) if text)
+    away = "gossip does not reach it" if place.rank and not place.reachable else ""
+    return "; ".join(text for text in (place.objection, away, routed) if text)
 
 
 def render(session: Session, found: Answer) -> None:
