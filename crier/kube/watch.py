@@ -135,10 +135,10 @@ class Mirror(Generic[T]):
             if oldest not in self._objects and oldest not in self._errors:
                 self._versions.pop(oldest, None)
 
-    def keep_only(self, keys: set[str]) -> bool:
+    def keep_only(self, keys: set[str], *, heard_at: float = 0.0) -> bool:
         """After a new list: what is not on it is gone."""
         gone = [key for key in (self._objects.keys() | self._errors.keys()) if key not in keys]
-        news = sum(self.apply(Change(key, None)) for key in gone) > 0
+        news = sum(self.apply(Change(key, None), heard_at=heard_at) for key in gone) > 0
         self._gone.clear()
         self._versions = {key: version for key, version in self._versions.items() if key in keys}
         return news
@@ -251,7 +251,7 @@ class _Watcher(Generic[T]):
             news |= self._take(page_changes, time.monotonic(), listed=True)
             if not token:
                 break
-        news |= self._mirror.keep_only(seen)
+        news |= self._mirror.keep_only(seen, heard_at=time.monotonic())
         self._mirror.resource_version = version
         self.fruitless = False
         first, self._mirror.synced = not self._mirror.synced, True

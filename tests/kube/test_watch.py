@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import random
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -67,6 +68,7 @@ async def open_seen(**options: Any) -> AsyncIterator[Seen]:
 
 
 async def test_list_then_watch() -> None:
+    began = time.monotonic()
     async with open_seen() as seen:
         assert seen.mirror.synced
         assert {"default", "kube-system"} <= seen.mirror.objects.keys()
@@ -79,7 +81,9 @@ async def test_list_then_watch() -> None:
                 await seen._news.wait()
         await seen.api.delete(NAMESPACES, "new")
         await seen.until("new", present=False)
-        assert {"new", "default"} <= seen.mirror.take_changes()
+        news = seen.mirror.take_news()
+        assert {"new", "default"} <= news.keys()
+        assert all(began <= heard_at <= time.monotonic() for heard_at in news.values())
         assert seen.mirror.take_changes() == set()
 
 
@@ -254,6 +258,16 @@ def test_a_mirror_tells_news_from_repetition() -> None:
         mirror.take_changes()
     with pytest.raises(TypeError):
         mirror.objects["b"] = namespace("b")  # type: ignore[index]
+
+
+def test_news_is_as_old_as_what_was_heard_first() -> None:
+    mirror: Mirror[Namespace] = Mirror(Namespace.decode, keep_changes=True)
+    mirror.apply(Change("a", namespace("a")), heard_at=1.0)
+    mirror.apply(Change("b", namespace("b")), heard_at=2.0)
+    mirror.apply(Change("a", namespace("a", x="y")), heard_at=3.0)
+    assert mirror.take_news() == {"a": 1.0, "b": 2.0}
+    mirror.apply(Change("a", None), heard_at=4.0)
+    assert mirror.take_news() == {"a": 4.0}
 
 
 def test_what_a_new_list_does_not_have_is_gone() -> None:
