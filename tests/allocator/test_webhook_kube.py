@@ -86,7 +86,7 @@ async def running(kube: Kube, port: int) -> AsyncIterator[None]:
                 secret="metallb-webhook-cert", service="metallb-webhook-service", directory="",
             )
         )  # fmt: skip
-        await refused(kube, POOLS, pool("probe", "192.0.2.0/99"), "invalid CIDR")
+        await refused(kube, POOLS, pool("probe", "192.0.2.9-192.0.2.1"), "is after the end IP")
         yield
         nursery.cancel_scope.cancel()
     api.close()
@@ -185,4 +185,4 @@ async def test_a_rotated_certificate_keeps_working(
                 return secret["data"]["tls.crt"] != data["tls.crt"] and bundles == {secret["data"]["ca.crt"]}
 
             await eventually(renewed)
-            await refused(kube, POOLS, pool("probe", "192.0.2.0/99"), "invalid CIDR")
+            await refused(kube, POOLS, pool("probe", "192.0.2.9-192.0.2.1"), "is after the end IP")
