@@ -22,11 +22,14 @@ from typing import Any, Final
 from crier.lab import netns
 from crier.lab.errors import LabError, NotPossible
 from crier.lab.lan import Host, Lan
+from crier.lab.ontime import PRIORITY
 from crier.lab.process import LabProcess, Processes
 
 PATIENCE: Final = 15.0
 DAEMONS: Final = Path("/usr/lib/frr")
 USER: Final = "frr"
+FIRST: Final = ("chrt", "--fifo", str(PRIORITY))
+"""A router on a machine of its own would not wait for a processor; BFD takes one that does for dead."""
 PATHS: Final = 8
 """Ways to one prefix at most."""
 
@@ -184,7 +187,7 @@ class Frr(Router):
         if daemon == "bfdd":
             command += ["--bfdctl", str(home / "bfdd.sock")]
         name = f"{daemon}-{self.host.name}"
-        self._daemons[daemon] = self._processes.start(name, command, namespace=self.host.netns)
+        self._daemons[daemon] = self._processes.start(name, [*FIRST, *command], namespace=self.host.netns)
         _wait_for((home / f"{daemon}.vty").exists, f"{name} to listen")
 
     def _all(self) -> list[LabProcess]:
@@ -286,7 +289,7 @@ class Bird(Router):
         self._control.unlink(missing_ok=True)
         command = ["bird", "-f", "-c", str(self._config), "-s", str(self._control)]
         name = f"bird-{self.host.name}"
-        self._process = self._processes.start(name, command, namespace=self.host.netns)
+        self._process = self._processes.start(name, [*FIRST, *command], namespace=self.host.netns)
         _wait_for(self._control.exists, f"{name} to listen")
 
     def _all(self) -> list[LabProcess]:

@@ -18,8 +18,11 @@ WEB = "198.51.100.1"
 NODE = "node-1"
 
 
-def furnish(stage: Stage, **more: Any) -> None:
-    stage.make("BFDProfile", "fast", receiveInterval=50, transmitInterval=50, detectMultiplier=3)
+def furnish(stage: Stage, *, bfd: tuple[int, int] = (50, 3), **more: Any) -> None:
+    interval, multiplier = bfd
+    stage.make(
+        "BFDProfile", "fast", receiveInterval=interval, transmitInterval=interval, detectMultiplier=multiplier
+    )
     stage.peers(bfdProfile="fast", **more)
     stage.make("BGPAdvertisement", "ad")
     stage.service("web", WEB, local=True)
@@ -103,6 +106,24 @@ def test_a_node_without_power_is_gone_by_bfd(stage: Stage) -> None:
         stage.hops(router, WEB, stage.addresses)
 
 
+def test_a_link_that_flaps_costs_its_own_node_only(stage: Stage) -> None:
+    furnish(stage, bfd=(100, 10))  # a second, as routers take it: what flaps here is the link
+    bfd_up(stage)
+    flapping, others = "node-3", ("node-1", "node-2")
+    told = f'peer="{stage.frr.address}:179"'
+    since = {(node, peer): stage.session(node, peer)["since"] for node in others for peer in ("frr", "bird")}
+    opens = stage.metric(flapping, "metallb_bgp_opens_sent", told) or 0
+    for _ in range(3):
+        stage.lan.cut(flapping)
+        stage.hops(stage.frr, WEB, stage.at(*others))
+        stage.lan.heal(flapping)
+        time.sleep(0.5)  # long enough to try, at times too short to succeed
+    for router in stage.routers:
+        stage.hops(router, WEB, stage.addresses)
+    assert since == {key: stage.session(*key)["since"] for key in since}
+    assert (stage.metric(flapping, "metallb_bgp_opens_sent", told) or 0) - opens <= 30, "it retries in bounds"
+
+
 def test_a_path_that_is_silent_ends_the_session_and_heals(stage: Stage) -> None:
     furnish(stage)
     bfd_up(stage)
@@ -118,7 +139,8 @@ def test_a_path_that_is_silent_ends_the_session_and_heals(stage: Stage) -> None:
     eventually(lambda: stage.session(NODE, "frr"), lambda found: found.get("bfd") == "Up")
     assert stage.metric(NODE, "metallb_bfd_session_up", "172.30.0.120") == 1
     assert (stage.metric(NODE, "metallb_bfd_session_down_events", "172.30.0.120") or 0) >= 1
-    assert (stage.metric(NODE, "metallb_bfd_control_packet_input", "172.30.0.120") or 0) > 10
+    received = "metallb_bfd_control_packet_input"
+    eventually(lambda: (stage.metric(NODE, received, "172.30.0.120") or 0) > 10)
 
 
 def test_a_router_that_ends_bfd_on_purpose_keeps_its_session(stage: Stage) -> None:
