@@ -88,7 +88,7 @@ async def wait_until_last(
     while True:
         found = await see(session, speakers, group.addresses)
         why = _hindrance(found, group, node)
-        if not why or trio.current_time() - began >= patience:
+        if not why or found.unseen.get(node) == UNSEEN or trio.current_time() - began >= patience:
             return found, trio.current_time() - began, why
         await trio.sleep(LOOK)
 
@@ -111,7 +111,7 @@ async def wait_until_gone(
                 if found.at(address, node).told
             ]
             why = f"{node} still announces {'; '.join(still[:3])}" if still else ""
-        if not why or trio.current_time() - began >= patience:
+        if not why or why == UNSEEN or trio.current_time() - began >= patience:
             return why
         await trio.sleep(LOOK)
 
