@@ -7,11 +7,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import trio
 import trio.testing
-from scapy.layers.l2 import ARP
+from scapy.layers.inet6 import ICMPv6ND_NS, IPv6
+from scapy.layers.l2 import ARP, Ether
 
 from speaker.reflex.l2 import driver as module
 from speaker.reflex.l2 import netlink
@@ -214,6 +216,17 @@ def test_kernels_that_lost_each_other_are_introduced_by_one_question() -> None:
             heard = [frame for frame in frames(sock, 0.2) if ARP in frame and frame[ARP].op == 1]
         assert [f[ARP].psrc for f in heard if f.dst == client.mac()] == [a.ipv4], "to nobody else"
         assert "198.51.100.1" not in {frame[ARP].pdst for frame in heard}, "it is not on this network"
+
+
+async def test_a_host_that_was_away_is_asked_for_by_ipv6_too(wires: type[FakeWire]) -> None:
+    link = replace(ETH0, source=pack("fe80::1"))
+    async with trio.open_nursery() as nursery:
+        with driving(nursery, link) as (driver, _):
+            driver.greet(pack("fd77::2"), ())
+            ((name, frame),) = wires.sent
+            asked = Ether(frame)
+            assert (name, asked.dst, asked[IPv6].src) == ("eth0", "33:33:ff:00:00:02", "fe80::1")
+            assert asked[ICMPv6ND_NS].tgt == "fd77::2"
 
 
 def test_without_the_right_to_packet_sockets_it_says_so() -> None:

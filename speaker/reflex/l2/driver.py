@@ -108,9 +108,11 @@ class Driver:
     def greet(self, address: bytes, macs: Iterable[bytes]) -> None:
         """Make a host on our network, which was away, and our kernel know each other's hardware address now.
 
-        A kernel that waits for an answer to its own question asks again after a second at the soonest.
+        A kernel that waits for an answer to its own question asks again after a second at the soonest.  With
+        IPv6 the answer to our question tells our kernel alone: the other side greets us as well.
         """
         if len(address) != _IPV4:
+            self.question(address, None)
             return
         for wire in self._wires.values():
             for mac in macs:
