@@ -36,7 +36,7 @@ log = logs.get(__name__)
 COMPONENT = "metallb-controller"
 """Source of our events; MetalLB's name, because people select by it."""
 YOUNG = 10_000
-"""New objects until the collector looks at them: with Python's 700 the first list costs a third more."""
+"""New objects until the collector looks at them: with Python's 700 the first list costs a quarter more."""
 IDENTITY = "CRIER_CONTROLLER_IDENTITY"
 """Variable by which a process that begins anew knows its own lease."""
 

@@ -183,7 +183,7 @@ class Allocator:
         """Why nobody gets anything while there is nothing to give from; what they have is not judged."""
         for key in sorted(keys):
             service = services.get(key)
-            waits = service is not None and self._is_ours(service) and wants_address(service)
+            waits = service is not None and self._is_ours(service) and _wants_address(service)
             why = f"no available IPs (no pool is in force{self._because()})"
             yield from self._unheard(key, [notices.allocation_failed(key, why)] if waits else [])
 
@@ -433,7 +433,7 @@ def addresses_in(service: Service) -> tuple[Address, ...]:
     return tuple(found)
 
 
-def wants_address(service: Service) -> bool:
+def _wants_address(service: Service) -> bool:
     return service.is_load_balancer and bool(service.cluster_ips) and not service.ingress_ips
 
 
