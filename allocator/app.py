@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logs.configure(settings.log_level)
     gc.set_threshold(YOUNG)
     try:
-        api = Api.connect()
+        api = Api.connect(kubeconfig=settings.kubeconfig)
     except NoCluster as problem:
         _give_up(str(problem))
     try:

@@ -16,6 +16,8 @@ WEBHOOK_MODES = ("enabled", "disabled", "onlywebhook")
 class Settings:
     namespace: str
     """Where our own objects live."""
+    kubeconfig: str = ""
+    """File that says where the API is; "": KUBECONFIG, else the pod's service account."""
     pod_name: str
     """Owner of our ConfigurationState."""
     log_level: str
@@ -83,6 +85,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         raise UsageError("--tls-cipher-suites: TLS 1.3 has no choice; set --tls-min-version=VersionTLS12")
     return Settings(
         namespace=flags_module.namespace(values["namespace"]),
+        kubeconfig=values["kubeconfig"],
         pod_name=values["pod_name"],
         log_level=values["log_level"],
         lb_class=values["lb_class"],

@@ -83,6 +83,8 @@ class Settings:
     """Our Node's name, our name in the gossip cluster and in the election."""
     namespace: str
     """Where our own custom resources and pods live."""
+    kubeconfig: str
+    """File that says where the API is; empty: KUBECONFIG, else the pod's service account."""
     pod_name: str
     """Our Pod, owner of the statuses we create."""
     host: str
@@ -307,6 +309,7 @@ def _settings(given: Mapping[str, Any]) -> Settings:
     return Settings(
         node_name=given["node_name"],
         namespace=namespace,
+        kubeconfig=given["kubeconfig"],
         pod_name=given["pod_name"],
         host=given["host"],
         log_level=LogLevel(given["log_level"]),

@@ -36,6 +36,13 @@ class Heard:
     """Why it could not be asked; "" when it was."""
 
 
+def check(interface: str | None) -> None:
+    """Raises Complaint: there is no such interface, or we may not.  Without an interface nothing is asked."""
+    if interface:
+        _mac(interface)
+        _open().close()
+
+
 async def ask_all(interface: str, addresses: Iterable[str]) -> tuple[Heard, ...]:
     """Raises Complaint: there is no such interface, or we may not."""
     found = [await ask(interface, address) for address in addresses]
@@ -45,21 +52,13 @@ async def ask_all(interface: str, addresses: Iterable[str]) -> tuple[Heard, ...]
 async def ask(interface: str, text: str) -> Heard:
     """Everybody who answers for one address within `PATIENCE`.  Raises Complaint."""
     address = ip_address(text)
-    try:
-        mac = _mac(interface)
-    except (OSError, ValueError):
-        raise Complaint(Exit.NOT_FOUND, f"--wire: there is no interface {interface} here") from None
+    mac = _mac(interface)
     try:
         question, ethertype = _question(interface, mac, address)
     except OSError as problem:
         return Heard(text, (), f"{interface} has no address to ask from: {problem.strerror}")
-    try:
-        # asked by hand and not by the kernel, which would tell of one answer only
-        sock = trio.socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-    except PermissionError:
-        raise Complaint(Exit.FORBIDDEN, "--wire: raw sockets need root or CAP_NET_RAW") from None
     macs: set[str] = set()
-    with sock:
+    with trio.socket.from_stdlib_socket(_open()) as sock:
         try:
             await sock.bind((interface, ethertype))
             for _ in range(2):
@@ -75,7 +74,19 @@ async def ask(interface: str, text: str) -> Heard:
 
 
 def _mac(interface: str) -> bytes:
-    return bytes.fromhex(Path("/sys/class/net", interface, "address").read_text("ascii").replace(":", ""))
+    """Raises Complaint."""
+    try:
+        return bytes.fromhex(Path("/sys/class/net", interface, "address").read_text("ascii").replace(":", ""))
+    except (OSError, ValueError):
+        raise Complaint(Exit.NOT_FOUND, f"--wire: there is no interface {interface} here") from None
+
+
+def _open() -> socket.socket:
+    """To ask by hand: the kernel would tell of one answer only.  Raises Complaint."""
+    try:
+        return socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    except PermissionError:
+        raise Complaint(Exit.FORBIDDEN, "--wire: raw sockets need root or CAP_NET_RAW") from None
 
 
 def _question(interface: str, mac: bytes, address: IPv4Address | IPv6Address) -> tuple[bytes, int]:

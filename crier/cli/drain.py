@@ -8,6 +8,7 @@ from typing import Final
 from crier.cli import _common as common
 from crier.cli import _handover as handover
 from crier.cli import _routers as routers
+from crier.cli import _wire as wire
 from crier.cli._common import Exit, Session
 from crier.cli._handover import Group, Mark, Moved, Stuck
 from crier.cli.simulate import WISH, Simulation, check_node, simulate
@@ -44,6 +45,7 @@ def main(argv: list[str]) -> int:
 
 async def work(session: Session) -> Exit:
     node: str = session.options.node
+    wire.check(session.options.wire)  # before anything is changed
     picture = await look(session, WISH)
     check_node(picture, node)
     if not any(each.says for each in picture.speakers) and not session.options.force:

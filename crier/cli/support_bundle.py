@@ -118,14 +118,14 @@ def _pods(picture: Picture) -> Iterable[str]:
 async def _objects(
     session: Session, kind: Resource, ours: bool, files: dict[str, bytes], gaps: dict[str, str]
 ) -> None:
-    selector = OUR_PODS if kind is resources.PODS else ""
     found: list[Any] = []
     try:
-        pages = session.api.list_pages(
-            kind, namespace=session.namespace if ours else None, label_selector=selector
-        )
-        async for page in pages:
-            found += [msgspec.json.decode(item) for item in page.items]
+        for selector in OUR_PODS if kind is resources.PODS else ("",):
+            pages = session.api.list_pages(
+                kind, namespace=session.namespace if ours else None, label_selector=selector
+            )
+            async for page in pages:
+                found += [msgspec.json.decode(item) for item in page.items]
     except ApiError as problem:
         if not problem.status:
             raise

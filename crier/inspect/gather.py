@@ -31,8 +31,8 @@ from crier.kube.model.service import Service
 from crier.kube.model.states import ConfigurationState, ServiceBgpStatus, ServiceL2Status
 from crier.kube.resources import Resource
 
-OUR_PODS: Final = "app=metallb"
-"""Label of controller and speakers, MetalLB's as well as ours."""
+OUR_PODS: Final = ("app=metallb", "app.kubernetes.io/component in (controller,speaker)")
+"""Labels of controller and speakers, MetalLB's as well as ours: the manifests' and the chart's."""
 COMPONENTS: Final = ("metallb-speaker", "metallb-controller")
 """Sources of our events."""
 
@@ -194,10 +194,12 @@ class Gatherer:
         self._found[kind.plural] = tuple(found)
 
     async def _visit_pods(self, wish: Wish) -> None:
-        pods = partial(self._list, resources.PODS, ProgramPod.decode, label_selector=OUR_PODS, **self._ours())
-        await pods()
+        pods: dict[str, ProgramPod] = {}
+        for labels in OUR_PODS:
+            await self._list(resources.PODS, ProgramPod.decode, label_selector=labels, **self._ours())
+            pods.update({pod.name: pod for pod in self._found["pods"]})
         async with trio.open_nursery() as nursery:
-            for pod in self._found.get("pods", ()):
+            for pod in pods.values():
                 if pod.phase in ("Succeeded", "Failed"):
                     continue
                 if pod.component == "speaker":

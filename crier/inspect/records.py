@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +12,8 @@ from crier.kube.model import wire
 from crier.kube.model.wire import MetaWire
 
 MAX_MESSAGE: Final = 2048
+OUR_VARIABLES: Final = "METALLB_"
+"""How the variables begin that every pod of controller and speakers has, MetalLB's as well as ours."""
 
 
 class _AboutWire(msgspec.Struct, frozen=True, gc=False):
@@ -137,7 +139,7 @@ class ProgramPod:
 
     name: str
     component: str
-    """`speaker`, `controller`, or what the label says."""
+    """`speaker`, `controller`, or what the label says; "" for a pod that is none of ours."""
     node: str
     ip: str
     phase: str
@@ -146,6 +148,8 @@ class ProgramPod:
     arguments: tuple[str, ...]
     """Of all containers."""
     environment: tuple[tuple[str, str], ...]
+    containers: tuple[str, ...] = ()
+    """Their names."""
 
     def flag(self, name: str, variable: str = "") -> str:
         """A flag of the command line, or the variable in its place; "" when neither is given."""
@@ -158,9 +162,10 @@ class ProgramPod:
         meta = wire.named(found.metadata, namespaced=True)
         spec, status = found.spec or _PodSpecWire(), found.status or _PodStatusWire()
         containers = spec.containers or ()
+        entries = [entry for each in containers for entry in each.env or ()]
         return cls(
             name=meta.name,
-            component=(meta.labels or {}).get("component", ""),
+            component=_component(meta.labels or {}, [entry.name for entry in entries]),
             node=spec.node_name or "",
             ip=status.pod_ip or "",
             phase=status.phase or "",
@@ -169,10 +174,17 @@ class ProgramPod:
             arguments=tuple(
                 text for each in containers for text in (*(each.command or ()), *(each.args or ()))
             ),
-            environment=tuple(
-                (entry.name, entry.value or "") for each in containers for entry in each.env or ()
-            ),
+            environment=tuple((entry.name, entry.value or "") for entry in entries),
+            containers=tuple(each.name for each in containers),
         )
+
+
+def _component(labels: Mapping[str, str], variables: Iterable[str]) -> str:
+    if labels.get("app") == "metallb":
+        return labels.get("component", "")
+    # a chart's labels carry a name of somebody's choice, and other charts have controllers, too
+    ours = any(name.startswith(OUR_VARIABLES) for name in variables)
+    return labels.get("app.kubernetes.io/component", "") if ours else ""
 
 
 def flag_of(arguments: Sequence[str], name: str) -> str:

@@ -121,13 +121,13 @@ class Api:
         self._limiter = trio.CapacityLimiter(MAX_CONCURRENT)
 
     @classmethod
-    def connect(cls, *, timeout: float = REQUEST_TIMEOUT) -> Api:
+    def connect(cls, *, timeout: float = REQUEST_TIMEOUT, kubeconfig: str = "") -> Api:
         """Find the cluster and our credentials; nothing is sent yet.
 
         Raises:
             NoCluster: no configuration says where the API is.
         """
-        return cls(Transport(load_configuration()), timeout=timeout)
+        return cls(Transport(load_configuration(kubeconfig)), timeout=timeout)
 
     @classmethod
     def at(cls, url: str, *, timeout: float = REQUEST_TIMEOUT) -> Api:

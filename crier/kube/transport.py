@@ -23,15 +23,16 @@ CONNECT_TIMEOUT: Final = 5.0
 _CHUNK: Final = 256 * 1024
 
 
-def load_configuration() -> Access:
-    """KUBECONFIG when it is set, else the pod's service account, else the user's own kubeconfig.
+def load_configuration(file: str = "") -> Access:
+    """The kubeconfig given, else KUBECONFIG, else the pod's service account, else the user's own kubeconfig.
 
     Raises:
         NoCluster: none of them can be used; the text names the one that was tried.
     """
-    given = os.environ.get("KUBECONFIG")
+    given = file or os.environ.get("KUBECONFIG")
     in_cluster = not given and bool(os.environ.get(SERVICE_HOST))
-    tried = f"KUBECONFIG={given}" if given else "the pod's service account" if in_cluster else "kubeconfig"
+    named = f"--kubeconfig {given}" if file else f"KUBECONFIG={given}"
+    tried = named if given else "the pod's service account" if in_cluster else "kubeconfig"
     try:
         if in_cluster and not is_proxied(os.environ):
             return InCluster()

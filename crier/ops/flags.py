@@ -232,6 +232,7 @@ def add_common(flags: Flags) -> None:
         help="port of the metrics over plain HTTP, for anybody; 0: none",
     )
     flags.text("--namespace", env="METALLB_NAMESPACE", help="namespace of our own objects; else the pod's")
+    flags.text("--kubeconfig", help="of the API; empty: KUBECONFIG, else the service account's way")
     flags.choice("--log-level", LOG_LEVELS, default="info", help="least serious level logged")
     flags.port("--health-probe-port", default=17472, help="port of /healthz, /readyz, /status")
     flags.text(

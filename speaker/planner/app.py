@@ -425,7 +425,7 @@ async def run(settings: Settings, fd: int) -> None:
     hello = await link.hello()
     if hello.node != settings.node_name:
         raise BadOrder(f"the reflex is {hello.node!r}, this planner was started for {settings.node_name!r}")
-    program = Program(settings, link, hello, Api.connect())
+    program = Program(settings, link, hello, Api.connect(kubeconfig=settings.kubeconfig))
     asked_to_stop = trio.Event()
     async with trio.open_nursery() as nursery:
 

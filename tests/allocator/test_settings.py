@@ -31,6 +31,8 @@ def test_every_flag_of_metallb_is_taken() -> None:
         [
             "--port",
             "9120",
+            "--kubeconfig",
+            "/k",
             "--namespace",
             "x",
             "--log-level",

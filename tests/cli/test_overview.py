@@ -233,6 +233,27 @@ def test_flags_are_read_as_the_programs_read_them(arguments: list[str], value: s
 
 
 @pytest.mark.parametrize(
+    ("labels", "variable", "component"),
+    [
+        ({"app": "metallb", "component": "speaker"}, "", "speaker"),
+        ({"app.kubernetes.io/component": "speaker"}, "METALLB_NODE_NAME", "speaker"),
+        ({"app.kubernetes.io/component": "controller"}, "METALLB_POD_NAME", "controller"),
+        ({"app.kubernetes.io/component": "controller"}, "POD_NAME", ""),
+        ({"app": "other", "component": "controller"}, "", ""),
+        ({}, "METALLB_POD_NAME", ""),
+    ],
+)
+def test_a_pod_is_ours_by_the_labels_of_manifests_or_chart(
+    labels: dict[str, str], variable: str, component: str
+) -> None:
+    pod = {
+        "metadata": {"name": "x", "namespace": "y", "labels": labels},
+        "spec": {"containers": [{"name": "c", "env": [{"name": variable}]}]},
+    }
+    assert ProgramPod.decode(msgspec.json.encode(pod)).component == component
+
+
+@pytest.mark.parametrize(
     ("asked", "theirs", "answered", "skew"),
     [(10.0, 10.5, 11.0, 0.0), (10.0, 9.0, 11.0, -1.0), (10.0, 13.0, 11.0, 2.0), (10.0, 11.0, 11.0, 0.0)],
 )

@@ -103,6 +103,17 @@ def test_a_drain_that_could_not_be_verified_is_not_begun(stage: Stage) -> None:
     assert "crier.dev/drain" not in node["metadata"].get("annotations", {})
 
 
+@pytest.mark.parametrize("verb", ["drain", "undrain"])
+def test_what_cannot_be_asked_on_the_wire_is_known_before_anything_is_changed(
+    stage: Stage, verb: str
+) -> None:
+    before = (stage.rest.get("/api/v1/nodes/iris1") or {})["metadata"]
+    done = crier(stage.kubeconfig, verb, "iris1", "--force", "--wire", "nope", "--timeout", "2")
+    assert done.returncode == Exit.NOT_FOUND
+    assert done.stderr == f"crier {verb}: --wire: there is no interface nope here\n"
+    assert (stage.rest.get("/api/v1/nodes/iris1") or {})["metadata"] == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

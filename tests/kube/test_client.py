@@ -271,6 +271,8 @@ def test_no_cluster_is_one_clear_error(monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "bad"))
     with pytest.raises(NoCluster):
         load_configuration()
+    with pytest.raises(NoCluster, match=r"no Kubernetes API from --kubeconfig .*/gone: no such file"):
+        load_configuration(str(tmp_path / "gone"))
     monkeypatch.delenv("KUBECONFIG")
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")

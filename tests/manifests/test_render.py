@@ -14,6 +14,9 @@ import pytest
 import yaml
 
 from allocator import settings as controller_settings
+from crier.inspect.gather import OUR_PODS
+from crier.inspect.records import ProgramPod
+from crier.lab.api.selectors import label_predicate
 from crier.lab.kube import Kube
 from crier.lab.kube.install import Accounts
 from crier.lab.pods import Workloads
@@ -180,6 +183,22 @@ def test_programs_take_the_flags_and_variables(documents: tuple[Document, ...]) 
             assert named["metricshttps"] == speaker.port
             assert named.get("metrics", 0) == speaker.plain_metrics_port
             assert set(container["securityContext"]["capabilities"]["add"]) >= {"NET_RAW"}
+
+
+def test_crier_finds_their_pods(documents: tuple[Document, ...]) -> None:
+    """The verbs and the status page know controller and speakers by their labels."""
+    predicates = [label_predicate(labels) for labels in OUR_PODS]
+    found = []
+    for document in documents:
+        if document["kind"] in ("DaemonSet", "Deployment"):
+            template = document["spec"]["template"]
+            pod = {
+                "metadata": template["metadata"] | {"name": "x", "namespace": "y"},
+                "spec": template["spec"],
+            }
+            assert any(predicate is not None and predicate(pod) for predicate in predicates)
+            found.append(ProgramPod.decode(json.dumps(pod).encode()).component)
+    assert sorted(found) == sorted(pods(documents)) != []
 
 
 def test_names_meet(documents: tuple[Document, ...]) -> None:

@@ -107,6 +107,7 @@ def test_the_flags_both_programs_share_have_metallbs_names_and_defaults() -> Non
         "port": 9120,
         "plain_metrics_port": 0,
         "namespace": "",
+        "kubeconfig": "",
         "log_level": "info",
         "health_probe_port": 17472,
         "lb_class": "",

@@ -41,6 +41,21 @@ def test_metallbs_manifest_starts_us() -> None:
     assert found.reflex_fd is None
 
 
+def test_every_flag_of_metallb_is_taken() -> None:
+    found = parse(
+        [
+            "-bgp-debounce-timeout=1", "-frrk8s-namespace=f", "-health-probe-port=1", "-host=h",
+            "-ignore-exclude-lb", "-kubeconfig=/k", "-lb-class=c", "-log-level=all", "-metrics-cert-dir=/d",
+            "-ml-bindaddr=::1", "-ml-bindport=1", "-ml-labels=a=b", "-ml-secret-key-path=/s",
+            "-ml-wan-config",
+            "-namespace=n", "-node-name=o", "-pod-name=p", "-port=2", "-pprof-bind-address=:1",
+            "-tls-cipher-suites=", "-tls-curve-preferences=29", "-tls-min-version=VersionTLS12",
+        ],
+        {},
+    )  # fmt: skip
+    assert (found.kubeconfig, found.namespace, found.ml_wan_config) == ("/k", "n", True)
+
+
 def test_a_flag_beats_the_variable() -> None:
     environ = {**MANIFEST, "METALLB_ML_BIND_PORT": "1"}
     assert parse(["--ml-bindport=7947", "-node-name", "other"], environ).ml_bind_port == 7947
