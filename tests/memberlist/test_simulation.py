@@ -19,6 +19,7 @@ from memberlist import (
     Refuted,
     Suspected,
     Unreachable,
+    watch,
 )
 from memberlist.testing import Simulation, secure_wire
 from tests.memberlist.churn import agree, bounded, story
@@ -105,6 +106,25 @@ def test_a_rack_crashes(seed: int) -> None:
     unreachable = seen(simulation, Unreachable)
     assert set(unreachable) == {(who, whom) for who in simulation.running for whom in rack}
     assert max(unreachable.values()) - at < 1.2
+
+
+@seeds
+def test_rankings_that_were_dropped_for_their_number_are_made_again(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = 19  # of one ranking among twenty
+    monkeypatch.setattr(watch, "MAX_RANKED", 3 * places)
+    simulation = cluster(seed, 20)
+    rack = [f"n{number}" for number in range(6)]
+    for name in rack:
+        simulation.crash(name)
+    for _ in range(20):
+        simulation.run(0.05)
+        for host in simulation.hosts.values():
+            assert host.core.watch is not None
+            assert len(host.core.watch._rankings) <= 3
+    for who in simulation.running:
+        assert {name for name, node in simulation.view(who).items() if not node.reachable} == set(rack)
 
 
 @seeds
