@@ -46,7 +46,7 @@ def main() -> None:
 
 
 class Router:
-    """Takes one session and notes when it was told of each prefix."""
+    """Takes one session, without a hold time, and notes when it was told of each prefix."""
 
     def __init__(self) -> None:
         self.heard: dict[str, float] = {}
@@ -56,7 +56,7 @@ class Router:
 
     def _serve(self) -> None:
         sock, _ = self._server.accept()
-        mine = Open(65000, 90, 1, Capabilities(families=frozenset({Family.IPV4}), asn=65000))
+        mine = Open(65000, 0, 1, Capabilities(families=frozenset({Family.IPV4}), asn=65000))
         sock.sendall(encode(mine) + KEEPALIVE)
         framer = Framer()
         while data := sock.recv(65536):
