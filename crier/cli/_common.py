@@ -9,7 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TextIO
 
 import msgspec
 import trio
@@ -23,6 +23,8 @@ from crier.kube.transport import NoCluster, Transport, load_configuration
 DEFAULT_NAMESPACE: Final = "metallb-system"
 PLAIN_WIDTH: Final = 132
 """Columns when the output is no terminal."""
+LONG: Final = 2.0
+"""Seconds after which somebody at a terminal is told for whom we wait."""
 VERSION: Final = "crier.dev/v1"
 """`apiVersion` of the JSON documents."""
 
@@ -147,10 +149,26 @@ async def _run(options: argparse.Namespace, work: Callable[[Session], Awaitable[
     api = connect(options)
     reach = Reach(api, options.namespace, Via(options.via), options.timeout)
     try:
-        return await work(Session(options, api, reach, console(options)))
+        async with trio.open_nursery() as nursery:
+            if sys.stderr.isatty():
+                nursery.start_soon(tell_who_is_awaited, reach, sys.stderr)
+            status = await work(Session(options, api, reach, console(options)))
+            nursery.cancel_scope.cancel()
+        return status
     finally:
         reach.close()
         api.close()
+
+
+async def tell_who_is_awaited(reach: Reach, to: TextIO) -> None:
+    """Name, once, each pod that does not answer at once, so that nobody wonders what takes so long."""
+    told: set[str] = set()
+    while True:
+        await trio.sleep(LONG / 4)
+        slow = reach.awaited(trio.current_time() - LONG) - told
+        if slow:
+            print(f"waiting for {', '.join(sorted(slow))}, {reach.patience:g} s at most", file=to, flush=True)
+            told |= slow
 
 
 def console(options: argparse.Namespace) -> Console:

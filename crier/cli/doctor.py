@@ -14,7 +14,8 @@ from crier.cli import _common as common
 from crier.cli import _tables as tables
 from crier.cli._checks import Check, State
 from crier.cli._common import Exit, Session
-from crier.inspect.gather import Gatherer, Wish
+from crier.cli.status import partial
+from crier.inspect.gather import Gatherer, Picture, Wish
 from crier.inspect.reach import VIEWER
 from crier.kube.errors import ApiError
 from crier.kube.resources import CONFIG_MAPS, SELF_SUBJECT_ACCESS_REVIEWS
@@ -71,7 +72,8 @@ def main(argv: list[str]) -> int:
 
 
 async def show(session: Session) -> Exit:
-    found = await examine(session)
+    picture = await Gatherer(session.api, session.namespace, session.reach).gather(Wish(host=True))
+    found = await examine(session, picture)
     if session.options.json:
         session.show("Doctor", found)
     else:
@@ -82,10 +84,13 @@ async def show(session: Session) -> Exit:
         counted = ", ".join(f"{count} {state}" for state, count in found.counts.items() if count)
         session.out.print()
         session.say(counted)
-    return Exit.WRONG if found.counts["fail"] else Exit.OK
+    if found.counts["fail"]:
+        return Exit.WRONG
+    return Exit.PARTIAL if partial(picture) else Exit.OK
 
 
-async def examine(session: Session) -> Report:
+async def examine(session: Session, picture: Picture) -> Report:
+    """`picture` with what speakers say of their hosts."""
     found: list[Check] = []
     kube_proxy = ""
 
@@ -96,11 +101,9 @@ async def examine(session: Session) -> Report:
         nonlocal kube_proxy
         kube_proxy = await _kube_proxy(session)
 
-    gatherer = Gatherer(session.api, session.namespace, session.reach)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask_rights)
         nursery.start_soon(ask_kube_proxy)
-        picture = await gatherer.gather(Wish(host=True))
     found += checks.of_cluster(picture)
     found += checks.of_nodes(picture, kube_proxy)
     counted = Counter(each.state for each in found)

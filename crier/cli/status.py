@@ -41,13 +41,17 @@ async def look(session: Session, wish: Wish = ALL) -> Picture:
 def verdict(picture: Picture, found: Overview) -> Exit:
     if not found.healthy:
         return Exit.WRONG
-    partial = picture.gaps or any(each.silence for each in picture.speakers)
-    return Exit.PARTIAL if partial else Exit.OK
+    return Exit.PARTIAL if partial(picture) else Exit.OK
+
+
+def partial(picture: Picture) -> bool:
+    """Whether there is something we were not told."""
+    return bool(picture.gaps) or not picture.speakers or any(each.silence for each in picture.speakers)
 
 
 def render(session: Session, found: Overview) -> None:
     out = session.out
-    if not found.nodes and not found.vips and not found.pools:
+    if not found.controllers and not any(node.speaker for node in found.nodes):
         session.say(f"There is no sign of Crier in namespace {found.namespace} (-n says another).")
     out.print(tables.nodes_table(found.nodes))
     out.print()

@@ -8,6 +8,7 @@ import re
 import tarfile
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from crier.cli._common import Exit, Session
 from crier.cli.doctor import examine
 from crier.inspect.gather import OUR_PODS, Gatherer, Picture, Wish
 from crier.inspect.overview import overview, stamp
+from crier.inspect.records import ProgramPod
 from crier.kube import resources
 from crier.kube.errors import ApiError
 from crier.kube.resources import Resource
@@ -33,6 +35,7 @@ _SECRET_KEY: Final = re.compile(
 _SECRET_TEXT: Final = (
     re.compile(r"(?i)(bearer\s+)[A-Za-z0-9._~+/=-]{8,}"),
     re.compile(r"(?i)((?:password|passwd|secret|token|authorization)[\"']?\s*[=:]\s*[\"']?)[^\s\"',}]{4,}"),
+    re.compile(r"(://[^/\s:@]*:)[^/\s@]+(?=@)"),  # as in HTTPS_PROXY
     re.compile(r"()eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"),
     re.compile(r"()-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", re.DOTALL),
 )
@@ -94,7 +97,7 @@ async def collect(session: Session) -> tuple[dict[str, bytes], dict[str, str]]:
         {f"asked {each.node or each.pod.name}": each.silence for each in picture.speakers if each.silence}
     )
     files["status.json"] = _json(overview(picture))
-    files["doctor.json"] = _json(await examine(session))
+    files["doctor.json"] = _json(await examine(session, picture))
     files["events.json"] = _json(picture.events)
     for each in picture.speakers:
         if each.says is not None:
@@ -105,14 +108,38 @@ async def collect(session: Session) -> tuple[dict[str, bytes], dict[str, str]]:
         for kind, ours in KINDS:
             nursery.start_soon(_objects, session, kind, ours, files, gaps)
         for pod in _pods(picture):
-            nursery.start_soon(_log, session, pod, files, gaps)
+            for log in logs_of(pod):
+                nursery.start_soon(_log, session, log, files, gaps)
     return files, dict(sorted(gaps.items()))
 
 
-def _pods(picture: Picture) -> Iterable[str]:
-    return sorted(
-        {each.pod.name for each in picture.speakers} | {each.pod.name for each in picture.controllers}
-    )
+def _pods(picture: Picture) -> Iterable[ProgramPod]:
+    return [*(each.pod for each in picture.speakers), *(each.pod for each in picture.controllers)]
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What one container has written, or wrote before it was last restarted."""
+
+    file: str
+    pod: str
+    query: str
+    certain: bool
+    """Whether there must be one: of a pod's containers any may be the one that was restarted."""
+
+
+def logs_of(pod: ProgramPod) -> list[Log]:
+    """The API wants the container named where there are several."""
+    found = []
+    for container in pod.containers or ("",):
+        file = f"logs/{pod.name}" + (f".{container}" if len(pod.containers) > 1 else "")
+        query = f"tailLines={LOG_LINES}&limitBytes={MAX_LOG}" + (
+            f"&container={container}" if container else ""
+        )
+        found.append(Log(f"{file}.log", pod.name, query, True))
+        if pod.restarts:
+            found.append(Log(f"{file}.previous.log", pod.name, f"{query}&previous=true", False))
+    return found
 
 
 async def _objects(
@@ -134,14 +161,15 @@ async def _objects(
     files[f"objects/{kind.plural}.json"] = _json([cleaned(each) for each in found])
 
 
-async def _log(session: Session, pod: str, files: dict[str, bytes], gaps: dict[str, str]) -> None:
-    path = resources.PODS.path(session.namespace, pod, f"log?tailLines={LOG_LINES}&limitBytes={MAX_LOG}")
+async def _log(session: Session, log: Log, files: dict[str, bytes], gaps: dict[str, str]) -> None:
+    path = resources.PODS.path(session.namespace, log.pod, f"log?{log.query}")
     try:
         data = await session.api.fetch(path, headers={"Accept": "*/*"})
     except ApiError as problem:
-        gaps[f"log of {pod}"] = problem.message
+        if log.certain:
+            gaps[log.file] = problem.message
         return
-    files[f"logs/{pod}.log"] = scrubbed(data.decode("utf-8", "replace")).encode()
+    files[log.file] = scrubbed(data.decode("utf-8", "replace")).encode()
 
 
 def cleaned(thing: Any) -> Any:
@@ -176,6 +204,8 @@ def scrubbed(text: str) -> str:
 def write(target: Path, name: str, files: dict[str, bytes], at: float) -> None:
     """Only its owner may read it.  Raises OSError."""
     target.touch(mode=0o600)
+    if target.is_file():  # one that was there may be readable by others
+        target.chmod(0o600)
     with tarfile.open(target, "w:gz") as bundle:
         for path, data in sorted(files.items()):
             info = tarfile.TarInfo(f"{name}/{path}")

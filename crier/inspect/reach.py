@@ -76,16 +76,28 @@ class Reach:
         self._token_problem = ""
         self._asking = trio.Lock()
         self._limiter = trio.CapacityLimiter(MAX_AT_ONCE)
+        self._awaited: dict[object, tuple[str, float]] = {}
         self._pool = urllib3.PoolManager(cert_reqs="CERT_NONE", assert_hostname=False, ssl_context=_anybody())
 
     def close(self) -> None:
         self._pool.clear()
+
+    @property
+    def patience(self) -> float:
+        """Seconds a pod has to answer in."""
+        return self._patience
+
+    def awaited(self, since: float) -> set[str]:
+        """Names of the pods asked before this moment of the trio clock that have not answered yet."""
+        return {name for name, asked_at in self._awaited.values() if asked_at <= since}
 
     async def ask(self, pod: ProgramPod, path: str, form: type[T]) -> T:
         """A document of a pod.  Raises Unreachable."""
         port = port_of(pod)
         token = await self._get_token()
         fetch = self._through_proxy if self._via is Via.PROXY else self._directly
+        question = object()
+        self._awaited[question] = pod.name, trio.current_time()
         try:
             with trio.fail_after(self._patience):
                 data = await fetch(pod, port, path, token)
@@ -96,6 +108,8 @@ class Reach:
             raise Unreachable(self._explain(problem, pod, path)) from None
         except BadAnswer as problem:
             raise Unreachable(str(problem)) from None
+        finally:
+            del self._awaited[question]
 
     async def _through_proxy(self, pod: ProgramPod, port: int, path: str, token: str) -> bytes:
         address = PODS.path(self._namespace, f"https:{pod.name}:{port}", f"proxy{path}")
@@ -120,7 +134,7 @@ class Reach:
             raise Unreachable(f"{host}:{port}: {_plain(problem)}") from None
         if answer.status != 200:
             text = bytes(answer.data[:200]).decode("utf-8", "replace").strip()
-            raise Unreachable(f"{host}:{port} answers {answer.status}: {text}")
+            raise Unreachable(f"{host}:{port} answers {answer.status}{f': {text}' if text else ''}")
         return bytes(answer.data)
 
     async def _get_token(self) -> str:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tarfile
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ import pytest
 
 from crier.cli._common import Exit
 from crier.cli.main import main
-from crier.cli.support_bundle import cleaned, scrubbed
+from crier.cli.support_bundle import cleaned, logs_of, scrubbed, write
 from tests.cli.conftest import NODES, SECRETS, Stage
+from tests.cli.pictures import pod
 
 pytestmark = pytest.mark.e2e
 CRIER = Path(sys.executable).parent / "crier"
@@ -71,6 +72,12 @@ def test_status_without_a_word_from_speakers(stage: Stage) -> None:
     text = crier(stage.kubeconfig, "status", "--timeout", "2").stdout
     for word in ("iris1", "192.0.2.1", "default/waits", "has no address", "did not answer"):
         assert word in text
+
+
+def test_a_namespace_without_us(stage: Stage) -> None:
+    done = crier(stage.kubeconfig, "status", "-n", "default")
+    assert "There is no sign of Crier in namespace default (-n says another)." in done.stdout
+    assert document(stage, "pools", "-n", "default", status=Exit.OK)["pools"] == []
 
 
 def test_why_names_what_is_missing(stage: Stage) -> None:
@@ -274,6 +281,7 @@ def test_kubectl_finds_it(stage: Stage) -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "http://somebody:abcdefghijkl@proxy:3128",
         "Authorization: Bearer abcdefghijkl", "token=abcdefghijkl", '"password": "abcdefghijkl"',
         "-----BEGIN EC PRIVATE KEY-----\nabcdefghijkl\n-----END EC PRIVATE KEY-----",
     ],
@@ -281,6 +289,39 @@ def test_kubectl_finds_it(stage: Stage) -> None:
 def test_what_looks_like_a_secret_in_a_text_goes(text: str) -> None:
     assert "abcdefghijkl" not in scrubbed(f"before {text} after")
     assert "after" in scrubbed(f"before {text} after")
+
+
+@pytest.mark.parametrize(
+    ("containers", "restarts", "files"),
+    [
+        ((), 0, ["x.log"]),
+        (("speaker",), 0, ["x.log"]),
+        (("speaker",), 1, ["x.log", "x.previous.log"]),
+        (("speaker", "frr"), 0, ["x.speaker.log", "x.frr.log"]),
+        (
+            ("speaker", "frr"),
+            2,
+            ["x.speaker.log", "x.speaker.previous.log", "x.frr.log", "x.frr.previous.log"],
+        ),
+    ],
+)
+def test_every_container_s_log_is_asked_for_by_name(
+    containers: tuple[str, ...], restarts: int, files: list[str]
+) -> None:
+    found = logs_of(replace(pod("iris1"), name="x", containers=containers, restarts=restarts))
+    assert [log.file for log in found] == [f"logs/{name}" for name in files]
+    for log in found:
+        named = [part.partition("=")[2] for part in log.query.split("&") if part.startswith("container=")]
+        assert named == [name for name in containers if log.file.count(f".{name}.") or len(containers) == 1]
+        assert log.query.endswith("&previous=true") is ("previous" in log.file)
+        assert log.certain is ("previous" not in log.file)
+
+
+def test_a_bundle_over_a_file_that_others_may_read_is_the_owner_s_alone(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    target.touch(mode=0o644)
+    write(target, "x", {"README.txt": b"hello"}, 0.0)
+    assert target.stat().st_mode & 0o777 == 0o600
 
 
 def test_names_of_secrets_stay_and_their_content_goes() -> None:
