@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from crier.ops import flags as flags_module
-from crier.ops.flags import Flags, UsageError
+from crier.ops.flags import Flags
 
 PROG = "crier-controller"
 WEBHOOK_MODES = ("enabled", "disabled", "onlywebhook")
@@ -80,9 +80,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     flags.switch("--status-page", env="CRIER_STATUS_PAGE", default=True, help="a page for people at /")
     flags.text("--health-bind-address", help="address for --health-probe-port; empty: all")
     values = flags.parse(argv)
-    suites = tuple(name.strip() for name in values["tls_cipher_suites"].split(",") if name.strip())
-    if suites and values["tls_min_version"] != "VersionTLS12":
-        raise UsageError("--tls-cipher-suites: TLS 1.3 has no choice; set --tls-min-version=VersionTLS12")
+    tls_min_version, suites, _ = flags_module.tls(values)
     return Settings(
         namespace=flags_module.namespace(values["namespace"]),
         kubeconfig=values["kubeconfig"],
@@ -95,7 +93,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         health_host=values["health_bind_address"],
         ml_secret_name=values["ml_secret_name"],
         deployment=values["deployment"],
-        tls_min_version=values["tls_min_version"],
+        tls_min_version=tls_min_version,
         tls_cipher_suites=suites,
         metrics_cert_dir=values["metrics_cert_dir"],
         status_page=values["status_page"],

@@ -295,12 +295,7 @@ def _flags(environ: Mapping[str, str]) -> Flags:
 
 
 def _settings(given: Mapping[str, Any]) -> Settings:
-    tls_min_version = given["tls_min_version"] or "VersionTLS13"
-    ciphers = _listed(given["tls_cipher_suites"])
-    if ciphers and tls_min_version == "VersionTLS13":
-        raise SettingsError(
-            "--tls-cipher-suites: TLS 1.3 has no choice of suites; set --tls-min-version=VersionTLS12"
-        )
+    tls_min_version, ciphers, curves = flags.tls(given)
     namespace = flags.namespace(given["namespace"])
     bind = ip_address(given["ml_bindaddr"]) if given["ml_bindaddr"] else None
     if bind is not None and bind.is_unspecified:
@@ -319,7 +314,7 @@ def _settings(given: Mapping[str, Any]) -> Settings:
         pprof_bind_address=given["pprof_bind_address"],
         tls_min_version=tls_min_version,
         tls_cipher_suites=ciphers,
-        tls_curve_preferences=_curves(given["tls_curve_preferences"]),
+        tls_curve_preferences=curves,
         metrics_cert_dir=given["metrics_cert_dir"],
         lb_class=given["lb_class"],
         ignore_exclude_lb=given["ignore_exclude_lb"],
@@ -356,17 +351,6 @@ def _node_name(text: str) -> str:
 
 def _command(text: str) -> tuple[str, ...]:
     return tuple(shlex.split(text))
-
-
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _curves(text: str) -> tuple[int, ...]:
-    for part in _listed(text):
-        if not re.fullmatch(r"[0-9]{1,5}", part):
-            raise SettingsError(f"--tls-curve-preferences: {part!r} is not the number of a group")
-    return tuple(int(part) for part in _listed(text))
 
 
 def _reachable(host: str, bind: IPv4Address | IPv6Address) -> None:

@@ -13,6 +13,7 @@ the flag (or the variable) and the reason, and exit status 2.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -244,6 +245,25 @@ def add_common(flags: Flags) -> None:
     flags.text("--tls-cipher-suites", help="of the metrics, comma separated")
     flags.text("--tls-curve-preferences", help="accepted; the curves are OpenSSL's own")
     flags.text("--metrics-cert-dir", help="directory with tls.crt and tls.key for the metrics")
+
+
+def tls(values: Mapping[str, Any]) -> tuple[str, tuple[str, ...], tuple[int, ...]]:
+    """Least version, Go's names of cipher suites, numbers of groups.  Raises UsageError."""
+    version = values["tls_min_version"] or "VersionTLS13"
+    suites = _listed(values["tls_cipher_suites"])
+    if suites and version == "VersionTLS13":
+        raise UsageError(
+            "--tls-cipher-suites: TLS 1.3 has no choice of suites; set --tls-min-version=VersionTLS12"
+        )
+    curves = _listed(values["tls_curve_preferences"])
+    for text in curves:
+        if not re.fullmatch(r"[0-9]{1,5}", text):
+            raise UsageError(f"--tls-curve-preferences: {text!r} is not the number of a group")
+    return version, suites, tuple(int(text) for text in curves)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def namespace(given: str, fallback: Path = SERVICE_ACCOUNT_NAMESPACE) -> str:

@@ -92,6 +92,7 @@ def test_the_webhook() -> None:
         (["--log-level", "loud"], ENVIRON, "--log-level: 'loud' is not one of"),
         (["--webhook-mode", "sometimes"], ENVIRON, "--webhook-mode: 'sometimes' is not one of"),
         (["--tls-cipher-suites", "x"], ENVIRON, "--tls-cipher-suites: TLS 1.3 has no choice"),
+        (["--tls-curve-preferences", "x"], ENVIRON, "--tls-curve-preferences: 'x' is not the number"),
         (["--nonsense"], ENVIRON, "--nonsense: unknown flag"),
     ],
 )
