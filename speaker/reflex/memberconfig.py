@@ -73,10 +73,15 @@ def make(settings: Settings) -> Config:
         raise SettingsError(f"{where}{problem}") from None
 
 
+def key_file(settings: Settings) -> Path | None:
+    """Where the secret is; None when gossip is not to be encrypted."""
+    return None if settings.ml_secret_key_path is None else settings.ml_secret_key_path / KEY_FILE
+
+
 def _keyring(settings: Settings) -> Keyring | None:
-    if settings.ml_secret_key_path is None:
+    file = key_file(settings)
+    if file is None:
         return None
-    file = settings.ml_secret_key_path / KEY_FILE
     try:
         secret = _read(file)
     except OSError as problem:

@@ -13,7 +13,7 @@ import trio
 
 from crier.ops import logs
 from crier.ops.lifecycle import stop_on_signal
-from speaker.reflex import memberconfig, realtime
+from speaker.reflex import keyrotation, memberconfig, realtime
 from speaker.reflex.birth import Newborn
 from speaker.reflex.l2.links import Excluded
 from speaker.reflex.planner import Planner
@@ -61,6 +61,8 @@ async def serve(settings: Settings, command: Sequence[str], first: Newborn | Non
         await program.start(reflex.l2.run)
         if reflex.membership is not None:
             program.start_soon(reflex.membership.run)
+        if config is not None and config.keyring and (file := memberconfig.key_file(settings)) is not None:
+            program.start_soon(keyrotation.follow, config.keyring, file)
         program.start_soon(planner.run)
         program.start_soon(reflex.keep_time)
         program.start_soon(reflex.tell)
