@@ -6,9 +6,10 @@ is in a state that holds, and the next run goes on from there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import trio
@@ -27,8 +28,12 @@ OURS: Final = "crier-drain"
 """Value of the label when `crier drain` set it; any other is somebody else's."""
 LOOK: Final = 0.2
 """Seconds between two looks at the speakers."""
+BRIEF: Final = 1.0
+"""Seconds that a speaker has for its answer which gave none when the verb began."""
 ATTEMPTS: Final = 8
 """At a write to a Node that others write to."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,27 +167,38 @@ class Sight:
         return first[0]
 
 
+async def ask_all(
+    session: Session, speakers: Iterable[Speaker], path: str, form: type[T]
+) -> tuple[list[T], dict[str, str]]:
+    """What speakers say now, all asked at once; and of each that says nothing, by its node, why."""
+    answers: list[T] = []
+    silent: dict[str, str] = {}
+
+    async def ask(speaker: Speaker) -> None:
+        # there are many looks, and each would wait in full for a node that is down
+        patience = BRIEF if speaker.silence else math.inf
+        try:
+            answers.append(await session.reach.ask(speaker.pod, path, form, patience))
+        except Unreachable as problem:
+            silent[speaker.node] = str(problem)
+
+    async with trio.open_nursery() as nursery:
+        for speaker in speakers:
+            nursery.start_soon(ask, speaker)
+    return answers, silent
+
+
 async def see(session: Session, speakers: Iterable[Speaker], addresses: Iterable[str]) -> Sight:
     wanted = set(addresses)
     answering: dict[str, list[str]] = {address: [] for address in wanted}
     owners: dict[str, set[str]] = {address: set() for address in wanted}
-    silent: dict[str, str] = {}
-
-    async def ask(speaker: Speaker) -> None:
-        try:
-            says = await session.reach.ask(speaker.pod, "/status", SpeakerWords)
-        except Unreachable as problem:
-            silent[speaker.node] = str(problem)
-            return
+    answers, silent = await ask_all(session, speakers, "/status", SpeakerWords)
+    for says in answers:
         for vip in says.vips:
             if vip.address in wanted:
                 owners[vip.address].update([vip.owner] if vip.owner else [])
                 if vip.answering:
                     answering[vip.address].append(says.node)
-
-    async with trio.open_nursery() as nursery:
-        for speaker in speakers:
-            nursery.start_soon(ask, speaker)
     return Sight(
         {address: tuple(sorted(nodes)) for address, nodes in answering.items()},
         {address: frozenset(nodes) for address, nodes in owners.items()},

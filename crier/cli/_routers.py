@@ -9,9 +9,8 @@ from ipaddress import ip_address, ip_network
 import trio
 
 from crier.cli._common import Session
-from crier.cli._handover import LOOK, Group
+from crier.cli._handover import LOOK, Group, ask_all
 from crier.inspect.gather import Speaker
-from crier.inspect.reach import Unreachable
 from crier.inspect.words import RoutesWords, RouteWords
 
 UNSEEN = "its sessions are FRR's, and Crier does not see what they carry"
@@ -54,26 +53,16 @@ class Routes:
 
 async def see(session: Session, speakers: Iterable[Speaker], addresses: Iterable[str]) -> Routes:
     nodes: dict[str, dict[str, Told]] = {address: {} for address in addresses}
-    unseen: dict[str, str] = {}
-
-    async def ask(speaker: Speaker) -> None:
-        try:
-            says = await session.reach.ask(speaker.pod, "/routes", RoutesWords)
-        except Unreachable as problem:
-            unseen[speaker.node] = str(problem)
-            return
+    answers, unseen = await ask_all(session, speakers, "/routes", RoutesWords)
+    for says in answers:
         if not says.visible:
-            unseen[speaker.node] = UNSEEN
-            return
+            unseen[says.node] = UNSEEN
+            continue
         known = {route.prefix: route for route in says.routes}
         for address, told in nodes.items():
             found = _of(address, known)
             if found.told:
                 told[says.node] = found
-
-    async with trio.open_nursery() as nursery:
-        for speaker in speakers:
-            nursery.start_soon(ask, speaker)
     return Routes(nodes, unseen)
 
 

@@ -11,6 +11,7 @@ From outside the way leads through the API server's pod proxy, which needs no ro
 from __future__ import annotations
 
 import functools
+import math
 import re
 import ssl
 from collections.abc import Callable
@@ -91,19 +92,20 @@ class Reach:
         """Names of the pods asked before this moment of the trio clock that have not answered yet."""
         return {name for name, asked_at in self._awaited.values() if asked_at <= since}
 
-    async def ask(self, pod: ProgramPod, path: str, form: type[T]) -> T:
-        """A document of a pod.  Raises Unreachable."""
+    async def ask(self, pod: ProgramPod, path: str, form: type[T], patience: float = math.inf) -> T:
+        """A document of a pod, within `patience` seconds if that is less than usual.  Raises Unreachable."""
+        patience = min(patience, self._patience)
         port = port_of(pod)
         token = await self._get_token()
         fetch = self._through_proxy if self._via is Via.PROXY else self._directly
         question = object()
         self._awaited[question] = pod.name, trio.current_time()
         try:
-            with trio.fail_after(self._patience):
-                data = await fetch(pod, port, path, token)
+            with trio.fail_after(patience):
+                data = await fetch(pod, port, path, token, patience)
             return words.decode(data, form)
         except trio.TooSlowError:
-            raise Unreachable(f"no answer within {self._patience:g} s") from None
+            raise Unreachable(f"no answer within {patience:g} s") from None
         except ApiError as problem:
             raise Unreachable(self._explain(problem, pod, path)) from None
         except BadAnswer as problem:
@@ -111,11 +113,13 @@ class Reach:
         finally:
             del self._awaited[question]
 
-    async def _through_proxy(self, pod: ProgramPod, port: int, path: str, token: str) -> bytes:
+    async def _through_proxy(
+        self, pod: ProgramPod, port: int, path: str, token: str, patience: float
+    ) -> bytes:
         address = PODS.path(self._namespace, f"https:{pod.name}:{port}", f"proxy{path}")
-        return await self._api.fetch(address, headers={PROXIED_TOKEN: f"Bearer {token}"})
+        return await self._api.fetch(address, headers={PROXIED_TOKEN: f"Bearer {token}"}, timeout=patience)
 
-    async def _directly(self, pod: ProgramPod, port: int, path: str, token: str) -> bytes:
+    async def _directly(self, pod: ProgramPod, port: int, path: str, token: str, patience: float) -> bytes:
         if not pod.ip:
             raise Unreachable(f"its pod {pod.name} has no address")
         host = f"[{pod.ip}]" if ":" in pod.ip else pod.ip
@@ -126,7 +130,7 @@ class Reach:
             headers={"Authorization": f"Bearer {token}"},
             retries=False,
             redirect=False,
-            timeout=self._patience,
+            timeout=patience,
         )
         try:
             answer = await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._limiter)

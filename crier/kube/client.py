@@ -142,9 +142,11 @@ class Api:
     ) -> bytes:
         return await self._request("GET", resource.path(namespace, name, subresource))
 
-    async def fetch(self, path: str, *, headers: Mapping[str, str]) -> bytes:
-        """GET of any path, with headers of one's own."""
-        call = functools.partial(self.transport.fetch, path, headers=headers, timeout=self._timeout)
+    async def fetch(self, path: str, *, headers: Mapping[str, str], timeout: float | None = None) -> bytes:
+        """GET of any path, with headers of one's own; `timeout` seconds, else the API's."""
+        call = functools.partial(
+            self.transport.fetch, path, headers=headers, timeout=self._timeout if timeout is None else timeout
+        )
         return await trio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._limiter)
 
     async def list_pages(

@@ -31,7 +31,7 @@ def says(node: str, *routes: RouteWords) -> RoutesWords:
 def session(answers: dict[str, list[Word]]) -> tuple[Session, tuple[Speaker, ...]]:
     """Each speaker says its words one after the other, and the last one for ever."""
 
-    async def ask(pod: str, path: str, form: type) -> RoutesWords:
+    async def ask(pod: str, path: str, form: type, patience: float) -> RoutesWords:
         assert (path, form) == ("/routes", RoutesWords)
         await trio.lowlevel.checkpoint()
         word = answers[pod].pop(0) if len(answers[pod]) > 1 else answers[pod][0]
@@ -40,7 +40,7 @@ def session(answers: dict[str, list[Word]]) -> tuple[Session, tuple[Speaker, ...
         return word
 
     found: Any = SimpleNamespace(reach=SimpleNamespace(ask=ask))
-    speakers: Any = tuple(SimpleNamespace(node=node, pod=node) for node in answers)
+    speakers: Any = tuple(SimpleNamespace(node=node, pod=node, silence="") for node in answers)
     return found, speakers
 
 
