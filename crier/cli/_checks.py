@@ -107,7 +107,10 @@ def _programs(picture: Picture) -> Iterator[Check]:
     silent = [each for each in picture.speakers if each.silence]
     for each in silent:
         yield Check(
-            "speakers", "warn", f"{each.node}: {each.silence}", "is it MetalLB's, or is port 9120 closed?"
+            "speakers",
+            "warn",
+            f"{each.node}: {each.silence}",
+            "is the node up? is the speaker MetalLB's, or stuck? is port 9120 closed?",
         )
     for line in node_lines(picture, ()):
         for session in line.bgp:
