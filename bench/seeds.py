@@ -51,7 +51,7 @@ def large(seed: int) -> str:
     simulation.run(2.0)
     simulation.log.clear()
     at = simulation.now
-    rack = {f"n{random.Random(seed).randrange(THOUSAND)}" for _ in range(RACK)}
+    rack = {f"n{number}" for number in random.Random(seed).sample(range(THOUSAND), RACK)}
     for name in rack:
         simulation.crash(name)
     simulation.run(2.0)
