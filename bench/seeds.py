@@ -1,10 +1,10 @@
 """A thousand stories: clusters of 3 to 50 members that are given no peace, and some of a thousand members.
 
-    python bench/seeds.py [--seeds 1000] [--first 0] [--large 0] [--processes 1] [--compiled]
+    python bench/seeds.py [--seeds 1000] [--first 0] [--large 0 | --compiled] [--processes 1]
 
 Each is `tests/memberlist/churn.py`'s; one that does not end well is named by its seed, which repeats it.  The
-large ones lose a rack of ten members at once, which all the others have to notice; without `--compiled`, for
-the compiled copy keeps its own memory of ranks and computes them for ever.
+large ones lose a rack of ten members at once, which all the others have to notice; they do not run compiled,
+for the compiled copy has a memory of ranks that is too small for them, and cannot be given another.
 """
 
 from __future__ import annotations
@@ -81,6 +81,8 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--compiled", action="store_true", help="run the same sources compiled by mypyc")
     args = parser.parse_args()
+    if args.large and args.compiled:
+        parser.error("--large: not with --compiled")
     if args.compiled:
         compiled.use_it()
     for seed in range(args.first, args.first + args.large):

@@ -14,6 +14,7 @@ import trio
 
 from crier.ops import logs
 from memberlist import Keyring, metallb_key
+from speaker.reflex import memberconfig
 
 log = logs.get(__name__)
 
@@ -26,7 +27,6 @@ FORGET_AFTER: Final = 720.0
 """Seconds a key is accepted that we do not use any more."""
 MAX_RETIRED: Final = 8
 """Keys, beside the one used and the one to be used: somebody may write a new one every minute."""
-MAX_FILE: Final = 65536
 
 
 class Rotation:
@@ -102,8 +102,7 @@ async def follow(keyring: Keyring, file: Path) -> None:
 def _read(file: Path) -> tuple[bytes, str]:
     """The secret, or why there is none."""
     try:
-        with file.open("rb") as opened:
-            secret = opened.read(MAX_FILE)
+        secret = memberconfig.read(file)
     except OSError as problem:
         return b"", problem.strerror or str(problem)
     return secret, "" if secret else "it is empty"

@@ -83,7 +83,7 @@ def _keyring(settings: Settings) -> Keyring | None:
     if file is None:
         return None
     try:
-        secret = _read(file)
+        secret = read(file)
     except OSError as problem:
         raise SettingsError(f"--ml-secret-key-path: {file}: {problem.strerror}") from None
     return Keyring.metallb(secret)
@@ -92,7 +92,7 @@ def _keyring(settings: Settings) -> Keyring | None:
 def _timings(file: Path) -> dict[str, Any] | None:
     """What MetalLB's file says, in our words; None without a file."""
     try:
-        text = _read(file)
+        text = read(file)
     except FileNotFoundError:
         return None
     except OSError as problem:
@@ -137,6 +137,7 @@ def _seconds(where: str, text: str) -> float:
     return sum(float(part[1]) * _UNITS[part[2]] for part in parts)
 
 
-def _read(file: Path) -> bytes:
+def read(file: Path) -> bytes:
+    """At most `MAX_FILE` octets of it.  Raises OSError."""
     with file.open("rb") as opened:
         return opened.read(MAX_FILE)

@@ -294,13 +294,18 @@ def drain(stage: Stage, verb: str, node: str, status: int, *more: str) -> dict[s
     return document | {"said": err.getvalue()}
 
 
-def test_a_drain_sees_the_routers_prefer_others_and_the_routes_go(stage: Stage) -> None:
+def announced_by_all(stage: Stage) -> None:
+    """A service that every node announces, and has said so."""
     stage.peers()
     stage.make("BGPAdvertisement", "ad")
     stage.service("web", WEB)
     stage.hops(stage.bird, WEB, stage.addresses)
     eventually(lambda: stage.listed("ServiceBGPStatus"), lambda found: len(found) == 3)
     eventually(lambda: all(each.get("status", {}).get("peers") for each in stage.listed("ServiceBGPStatus")))
+
+
+def test_a_drain_sees_the_routers_prefer_others_and_the_routes_go(stage: Stage) -> None:
+    announced_by_all(stage)
     found = drain(stage, "drain", "node-1", 0)
     (moved,) = found["moved"]
     assert (moved["addresses"], moved["after"], moved["unverified"]) == ([WEB], "node-2, node-3", "")
@@ -315,12 +320,7 @@ def test_a_drain_sees_the_routers_prefer_others_and_the_routes_go(stage: Stage) 
 
 
 def test_a_drain_keeps_what_no_other_nodes_sessions_carry(stage: Stage) -> None:
-    stage.peers()
-    stage.make("BGPAdvertisement", "ad")
-    stage.service("web", WEB)
-    stage.hops(stage.bird, WEB, stage.addresses)
-    eventually(lambda: stage.listed("ServiceBGPStatus"), lambda found: len(found) == 3)
-    eventually(lambda: all(each.get("status", {}).get("peers") for each in stage.listed("ServiceBGPStatus")))
+    announced_by_all(stage)
     # the others are to tell the routers as before, but no router listens to them
     for router in stage.routers:
         router.configure([each for each in stage.neighbours() if each.address in stage.at("node-1")])
