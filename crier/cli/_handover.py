@@ -32,6 +32,8 @@ BRIEF: Final = 1.0
 """Seconds that a speaker has for its answer which gave none when the verb began."""
 ATTEMPTS: Final = 8
 """At a write to a Node that others write to."""
+SILENT_LOOKS: Final = 2
+"""After so many looks without an answer a speaker without whom nothing can arrive is given up."""
 
 T = TypeVar("T")
 
@@ -213,15 +215,20 @@ async def wait_for(
     right: Callable[[str], bool],
     *,
     patience: float,
+    needs: str = "",
 ) -> tuple[str, float, str]:
     """Until exactly one right node answers for the group, on the wire too where that can be asked.
 
+    `needs`: a node without whose speaker it cannot come to that; when it says nothing the wait ends early.
     Returns the node, the seconds it took, and "" or why it did not come to that.
     """
     began = trio.current_time()
-    why = ""
+    why, silent = "", 0
     while trio.current_time() - began < patience:
         sight = await see(session, speakers, group.addresses)
+        silent = silent + 1 if needs in sight.silent else 0
+        if silent >= SILENT_LOOKS:
+            return "", trio.current_time() - began, does_not_answer(needs, sight.silent[needs])
         node = sight.settled(group, right)
         if node:
             why = await _confirm(session, group)
@@ -231,6 +238,10 @@ async def wait_for(
             why = describe(sight, group)
         await trio.sleep(LOOK)
     return "", trio.current_time() - began, why or "no speaker could be asked"
+
+
+def does_not_answer(node: str, why: str) -> str:
+    return f"the speaker on {node} does not answer: {why}"
 
 
 def describe(sight: Sight, group: Group) -> str:

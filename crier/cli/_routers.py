@@ -1,4 +1,4 @@
-"""Who tells routers of an address: what a drain of routed addresses waits for."""
+"""Who tells routers of an address: what a drain of routed addresses, and its end, wait for."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from ipaddress import ip_address, ip_network
 import trio
 
 from crier.cli._common import Session
-from crier.cli._handover import LOOK, Group, ask_all
+from crier.cli._handover import LOOK, SILENT_LOOKS, Group, ask_all, does_not_answer
 from crier.inspect.gather import Speaker
-from crier.inspect.words import RoutesWords, RouteWords
+from crier.inspect.words import RoutedWords, RoutesWords, RouteWords, SpeakerWords, WhyWords
+from speaker.planner.routes import Objection
 
 UNSEEN = "its sessions are FRR's, and Crier does not see what they carry"
 
@@ -105,6 +106,85 @@ async def wait_until_gone(
         await trio.sleep(LOOK)
 
 
+@dataclass(frozen=True, slots=True)
+class Return:
+    """What became of the routes for a group that a node is to announce again."""
+
+    peers: tuple[str, ...] = ()
+    """Those its plan has it tell; none when that is nobody's business here."""
+    seconds: float = 0.0
+    why: str = ""
+    """Why it was not seen that they are told; UNSEEN when nobody can see it."""
+
+
+async def wait_until_back(
+    session: Session,
+    speakers: tuple[Speaker, ...],
+    group: Group,
+    node: str,
+    drained: Iterable[str],
+    *,
+    patience: float,
+) -> Return:
+    """Until the node's established sessions carry the group as any other of its routes.
+
+    `drained`: the addresses that are not back yet; an aggregate that has one of them goes on asking routers
+    to prefer others.  A speaker that says nothing ends the wait.
+    """
+    mine = [speaker for speaker in speakers if speaker.node == node]
+    others = tuple(drained)
+    began = trio.current_time()
+    silent = 0
+    while True:
+        plans, unanswered = await ask_all(session, mine, "/why", WhyWords)
+        states, unasked = await ask_all(session, mine, "/status", SpeakerWords)
+        routes, unseen = await ask_all(session, mine, "/routes", RoutesWords)
+        peers: set[str] = set()
+        if silence := unanswered or unasked or unseen:
+            why = does_not_answer(node, silence[node])
+            silent += 1
+        elif not plans or not states or not routes:
+            return Return(why=f"there is no speaker on {node}")
+        else:
+            silent = 0
+            said = [plans[0].services[key].bgp for key in group.services if key in plans[0].services]
+            peers = {peer for each in said for peer in each.peers}
+            why = _missing(group, node, said, states[0], routes[0], others)
+        seconds = trio.current_time() - began
+        if not why or why == UNSEEN or silent >= SILENT_LOOKS or seconds >= patience:
+            return Return(tuple(sorted(peers)), seconds, why)
+        await trio.sleep(LOOK)
+
+
+def _missing(
+    group: Group,
+    node: str,
+    said: Iterable[RoutedWords],
+    state: SpeakerWords,
+    routes: RoutesWords,
+    drained: tuple[str, ...],
+) -> str:
+    """What is not yet as it should be when the node has the group's routes back; "" when all is."""
+    peers = {peer for each in said for peer in each.peers}
+    if any(each.objection == Objection.EXCLUDED.text for each in said):
+        return f"{node} has not yet heard that it may announce it"
+    if not peers:
+        return ""
+    if not routes.visible:
+        return UNSEEN
+    up = peers & {each.peer for each in state.bgp if each.state == "Established"}
+    if not up:
+        return f"{node} has no session with {_names(peers)}"
+    known = {route.prefix: route for route in routes.routes}
+    missed = set(up)
+    for address in group.addresses:
+        told = _of(address, known, drained)
+        if told.leaving:
+            return f"{_names(told.leaving)} is still asked to prefer other nodes for {address}"
+        missed -= told.told
+    return f"{_names(missed)} was not yet told of {', '.join(group.addresses)}" if missed else ""
+
+
 def _hindrance(found: Routes, group: Group, node: str) -> str:
     if node in found.unseen:
         return f"{node}: {found.unseen[node]}"
@@ -117,13 +197,15 @@ def _hindrance(found: Routes, group: Group, node: str) -> str:
     return ""
 
 
-def _of(address: str, known: Mapping[str, RouteWords]) -> Told:
+def _of(address: str, known: Mapping[str, RouteWords], excuses: Iterable[str] = ()) -> Told:
+    """`excuses`: addresses for whose sake a route may be one that leaves."""
     told: set[str] = set()
     leaving: set[str] = set()
     for prefix in _around(address):
         if (route := known.get(prefix)) is not None:
             told.update(route.told)
-            leaving.update(route.leaving)
+            if not any(ip_address(each) in ip_network(prefix) for each in excuses):
+                leaving.update(route.leaving)
     return Told(frozenset(told), frozenset(leaving))
 
 

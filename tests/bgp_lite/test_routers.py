@@ -187,8 +187,8 @@ def test_ebgp_with_three_routers(routers: Routers, started: ExitStack) -> None:
     eventually(lambda: bird.count("n_ebgp") == 2)
     announcer.stop()
     assert announcer.process.returncode == 0
-    assert frr.neighbor(address(EBGP))["lastShutdownDescription"] == "announcer stopped"
-    assert 'Administrative shutdown: "announcer stopped"' in bird.log.read_text()
+    eventually(lambda: frr.neighbor(address(EBGP)).get("lastShutdownDescription") == "announcer stopped")
+    eventually(lambda: 'Administrative shutdown: "announcer stopped"' in bird.log.read_text())
     eventually(lambda: "198.51.1.0/24" not in gobgp.prefixes())
 
 
@@ -270,7 +270,7 @@ def test_a_frozen_router_is_left_when_the_hold_time_is_over(
         eventually(lambda: "hold timer expired" in announcer.whys())
         assert "ACTIVE" in announcer.states()
         stopped = next(e["t"] for e in announcer.events if e.get("why") == "hold timer expired")
-        up = [e["t"] for e in announcer.events if e.get("new") == "ESTABLISHED"][-1]
+        up = max(e["t"] for e in announcer.events if e.get("new") == "ESTABLISHED" and e["t"] < stopped)
         assert stopped - up >= 1.9, "three seconds after it was last heard of, and it speaks every second"
     finally:
         process.send_signal(signal.SIGCONT)
@@ -294,13 +294,19 @@ def bfd_up(routers: Routers, host: int, *, frr: bool = True) -> None:
     ))  # fmt: skip
 
 
+DETECTION = 1.0
+"""Seconds until `bfd_process` and a router miss each other: a test that is to see no flap must hold on a
+machine on which nobody runs for a while.  150 ms are for `bench/bgp.py`."""
+
+
 def bfd_process(started: ExitStack, routers: Routers, host: int, *peers: str) -> None:
     """BFD where it belongs: beside what announces, and not in it."""
     command = [sys.executable, "-m", "bgp_lite", "bfd", "--source", address(host)]
     command += [word for peer in peers for word in ("--peer", peer)]
-    process = routers.lan.spawn(
-        routers.host(host), [*command, "--transmit", "50", "--receive", "50"], stdout=subprocess.DEVNULL
-    )
+    # the routers ask for 50 ms x 3, so ours are the intervals that count, in both directions
+    ours, theirs = DETECTION * 1000 / 4, DETECTION * 1000 / 3
+    command += ["--transmit", f"{ours:g}", "--multiplier", "4", "--receive", f"{theirs:g}"]
+    process = routers.lan.spawn(routers.host(host), command, stdout=subprocess.DEVNULL)
 
     def end() -> None:
         process.kill()
@@ -310,7 +316,7 @@ def bfd_process(started: ExitStack, routers: Routers, host: int, *peers: str) ->
 
 
 def test_a_crash_under_graceful_restart_moves_no_route(routers: Routers, started: ExitStack) -> None:
-    """kill -9 and a new start, BFD 50 ms x 3 in a process that lives on: the routers' kernels see nothing."""
+    """kill -9 and a new start, BFD in a process that lives on: the routers' kernels see nothing."""
     frr, bird, gobgp = routers.frr, routers.bird, routers.gobgp
     routes = ("+ 203.0.113.29", "+ 203.0.113.30", "+ 2001:db8::29")
     words = [*to(FRR, BIRD, GOBGP, source=address(GRACE)), "--graceful-restart", "60"]
@@ -324,6 +330,7 @@ def test_a_crash_under_graceful_restart_moves_no_route(routers: Routers, started
     monitors = [FibMonitor(routers.lan, router.host) for router in (frr, bird)]
     first.process.kill()
     first.process.wait(5)
+    time.sleep(1.5 * DETECTION)  # long enough for BFD to be missed, were it gone
     second = announce(started, routers, GRACE, *words, "--restart")
     second.say(*routes)
     second.wait_up(3)
@@ -338,6 +345,8 @@ def test_a_crash_under_graceful_restart_moves_no_route(routers: Routers, started
 
 
 def test_a_block_of_the_announcer_is_nothing_to_bfd(routers: Routers, started: ExitStack) -> None:
+    """It lasts longer than the detection time."""
+
     def downs_at_frr() -> list[int]:
         counters = routers.frr.ask("show bfd peers counters")
         return [each["session-down"] for each in counters if each["peer"] == address(BLOCKED)]
@@ -347,9 +356,9 @@ def test_a_block_of_the_announcer_is_nothing_to_bfd(routers: Routers, started: E
     announcer.wait_up(2)
     bfd_up(routers, BLOCKED)
     before, downs = announcer.states(), downs_at_frr()
-    for _ in range(5):
+    for _ in range(2):
         announcer.process.send_signal(signal.SIGSTOP)
-        time.sleep(0.2)
+        time.sleep(1.4 * DETECTION)
         announcer.process.send_signal(signal.SIGCONT)
         time.sleep(0.1)
     assert downs_at_frr() == downs
@@ -371,17 +380,21 @@ def test_one_prefix_from_two_announcers_and_the_power_off_of_one(
         text = routers.fib("frr")
         return all(f"nexthop via {address(each)}" in text for each in (ECMP, OTHER))
 
+    def watched() -> dict[str, str]:
+        """What BFD says last of each router."""
+        return {e["peer"]: e["new"] for e in first.events if e["event"] == "bfd"}
+
     eventually(both)
     bfd_up(routers, ECMP)
-    assert sum(e["event"] == "bfd" and e["new"] == "UP" for e in first.events) == 2
-    first.process.send_signal(signal.SIGSTOP)  # no FIN, no NOTIFICATION
-    began = time.monotonic()
+    eventually(lambda: watched() == {FRR: "UP", BIRD: "UP"})
+    first.process.send_signal(signal.SIGSTOP)  # no FIN, no NOTIFICATION, and 90 s of hold time
     eventually(lambda: address(OTHER) in routers.line("frr", "203.0.113.25") and not both())
-    assert time.monotonic() - began < 60, "the hold time is 90 s"
     eventually(lambda: routers.bird.count("n_ecmp") == 0)
+    assert "BFD" in routers.frr.neighbor(address(ECMP))["lastResetDueTo"]
     first.process.send_signal(signal.SIGCONT)
-    first.wait_up(4)
+    eventually(lambda: routers.bird.count("n_ecmp") == 1)
     eventually(both)
+    eventually(lambda: watched() == {FRR: "UP", BIRD: "UP"})
 
 
 @pytest.mark.parametrize("router_id", ["1.1.1.1", "99.9.9.9"])

@@ -14,7 +14,16 @@ from crier.cli._common import Session
 from crier.cli._handover import LOOK, Group
 from crier.inspect.gather import Speaker
 from crier.inspect.reach import Unreachable
-from crier.inspect.words import RoutesWords, RouteWords
+from crier.inspect.words import (
+    RoutedWords,
+    RoutesWords,
+    RouteWords,
+    ServiceWords,
+    SessionWords,
+    SpeakerWords,
+    WhyWords,
+)
+from speaker.planner.routes import Objection
 
 WEB, WEB6 = "198.51.100.1", "2001:db8::1"
 GROUP = Group((WEB,), ("default/web",))
@@ -116,3 +125,86 @@ async def test_withdrawn_is_when_no_session_carries_it(autojump_clock: trio.test
     here, speakers = session({"a": [says("a", route)]})
     said = await routers.wait_until_gone(here, speakers, [GROUP], "a", patience=1)
     assert said == f"a still announces {WEB} to x"
+
+
+# ------------------------------------------------------------------------------------------ coming back
+
+SAID = RoutedWords(("x", "y"))
+UP = SpeakerWords("a", bgp=(SessionWords("x", state="Established"), SessionWords("y", state="Active")))
+DOWN = SpeakerWords("a", bgp=(SessionWords("x", state="Idle"),))
+
+
+def node_a(
+    *turns: tuple[RoutedWords, SpeakerWords, RoutesWords] | str,
+) -> tuple[Session, tuple[Speaker, ...]]:
+    """What speaker `a` says to all three questions, turn by turn, and the last for ever."""
+    asked = 0
+
+    async def ask(pod: str, path: str, form: type, patience: float) -> object:
+        nonlocal asked
+        await trio.lowlevel.checkpoint()
+        turn = turns[min(asked // 3, len(turns) - 1)]
+        asked += 1
+        if isinstance(turn, str):
+            raise Unreachable(turn)
+        said, status, routes = turn
+        why = WhyWords("a", services={"default/web": ServiceWords(bgp=said)})
+        return {"/why": why, "/status": status, "/routes": routes}[path]
+
+    found: Any = SimpleNamespace(reach=SimpleNamespace(ask=ask))
+    speakers: Any = (SimpleNamespace(node="a", pod="a", silence=""),)
+    return found, speakers
+
+
+async def test_it_is_back_when_every_session_carries_it_and_no_router_is_asked_to_prefer_others(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The session that is not up is waited for by nobody."""
+    web = f"{WEB}/32"
+    here, speakers = node_a(
+        (RoutedWords(objection=Objection.EXCLUDED.text), UP, says("a")),
+        (SAID, UP, says("a")),
+        (SAID, UP, says("a", RouteWords(web, ("x",), ("x",)))),
+        (SAID, UP, says("a", RouteWords(web, ("x",)))),
+    )
+    found = await routers.wait_until_back(here, speakers, GROUP, "a", (), patience=10)
+    assert (found.why, found.peers) == ("", ("x", "y"))
+    assert found.seconds == pytest.approx(3 * LOOK)
+
+
+async def test_of_an_aggregate_the_last_address_that_comes_back_counts() -> None:
+    leaving = says("a", RouteWords("198.51.100.0/24", ("x",), ("x",)))
+    here, speakers = node_a((SAID, UP, leaving))
+    found = await routers.wait_until_back(here, speakers, GROUP, "a", ("198.51.100.7",), patience=10)
+    assert found.why == ""
+    found = await routers.wait_until_back(here, speakers, GROUP, "a", ("198.51.101.7",), patience=0)
+    assert found.why == f"x is still asked to prefer other nodes for {WEB}"
+
+
+@pytest.mark.parametrize("objection", [None, Objection.NO_LOCAL_ENDPOINT.text])
+async def test_what_a_node_has_no_routes_for_is_back_at_once(objection: str | None) -> None:
+    here, speakers = node_a((RoutedWords(objection=objection), UP, says("a")))
+    found = await routers.wait_until_back(here, speakers, GROUP, "a", (), patience=10)
+    assert (found.why, found.peers) == ("", ())
+
+
+@pytest.mark.parametrize(
+    ("turn", "why", "waited"),
+    [
+        ((SAID, UP, says("a")), f"x was not yet told of {WEB}", True),
+        ((SAID, DOWN, says("a")), "a has no session with x, y", True),
+        ((RoutedWords(objection=Objection.EXCLUDED.text), UP, says("a")), "has not yet heard", True),
+        ((SAID, UP, RoutesWords("a", False)), routers.UNSEEN, False),
+        ("refused", "the speaker on a does not answer: refused", False),
+    ],
+)
+async def test_it_says_why_it_is_not_back(
+    turn: tuple[RoutedWords, SpeakerWords, RoutesWords] | str,
+    why: str,
+    waited: bool,
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    here, speakers = node_a(turn)
+    found = await routers.wait_until_back(here, speakers, GROUP, "a", (), patience=30)
+    assert why in found.why
+    assert (found.seconds >= 30) == waited

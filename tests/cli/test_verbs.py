@@ -110,6 +110,21 @@ def test_a_drain_that_could_not_be_verified_is_not_begun(stage: Stage) -> None:
     assert "crier.dev/drain" not in node["metadata"].get("annotations", {})
 
 
+def test_an_undrain_that_could_not_be_verified_is_not_begun(stage: Stage) -> None:
+    crier(stage.kubeconfig, "drain", "iris1", "--force", "--timeout", "2", "--move-timeout", "1")
+    before = (stage.rest.get("/api/v1/nodes/iris1") or {})["metadata"]
+    done = crier(stage.kubeconfig, "undrain", "iris1", "--timeout", "2")
+    assert done.returncode == Exit.PARTIAL
+    assert "nothing was changed: the speaker on iris1 does not answer" in done.stderr
+    assert (stage.rest.get("/api/v1/nodes/iris1") or {})["metadata"] == before
+    done = crier(stage.kubeconfig, "undrain", "iris1", "--force", "--timeout", "2")
+    assert done.returncode == Exit.OK, done.stderr
+    assert "not verified: the speaker on iris1 does not answer" in done.stdout
+    after = (stage.rest.get("/api/v1/nodes/iris1") or {})["metadata"]
+    assert "crier.dev/drain" not in after.get("annotations", {})
+    assert "node.kubernetes.io/exclude-from-external-load-balancers" not in after.get("labels", {})
+
+
 @pytest.mark.parametrize("verb", ["drain", "undrain"])
 def test_what_cannot_be_asked_on_the_wire_is_known_before_anything_is_changed(
     stage: Stage, verb: str
@@ -202,8 +217,8 @@ def test_roles(stage: Stage) -> None:
     node = (stage.rest.get("/api/v1/nodes/iris1") or {})["metadata"]
     assert node["annotations"]["crier.dev/drain"] == "*"
     assert node["labels"]["node.kubernetes.io/exclude-from-external-load-balancers"] == "crier-drain"
-    crier(operator, "undrain", "iris1", "--timeout", "2", "--move-timeout", "1")
-    crier(operator, "undrain", "iris1", "--timeout", "2", "--move-timeout", "1")
+    done = crier(operator, "undrain", "iris1", "--force", "--timeout", "2", "--move-timeout", "1")
+    assert done.returncode == Exit.OK, done.stderr
 
     for verb in LOOKING:
         if verb in ("doctor", "support-bundle"):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
 import pytest
 
+from crier.cli._common import Exit
 from crier.cli.main import main
 from crier.lab.router import Router
 from tests.routed.stage import METALLB, Stage, eventually
@@ -290,7 +292,7 @@ def drain(stage: Stage, verb: str, node: str, status: int, *more: str) -> dict[s
     with redirect_stdout(out), redirect_stderr(err):
         ended = main(words)
     assert ended == status, out.getvalue() + err.getvalue()
-    document: dict[str, Any] = json.loads(out.getvalue())
+    document: dict[str, Any] = json.loads(out.getvalue() or "{}")
     return document | {"said": err.getvalue()}
 
 
@@ -315,7 +317,30 @@ def test_a_drain_sees_the_routers_prefer_others_and_the_routes_go(stage: Stage) 
     eventually(
         lambda: {route.next_hop for route in stage.bird.known(f"{WEB}/32")}, lambda got: first not in got
     )
-    drain(stage, "undrain", "node-1", 0)
+    found = drain(stage, "undrain", "node-1", 0)
+    (moved,) = found["moved"]
+    assert (moved["before"], moved["after"]) == ("node-2, node-3", "node-1, node-2, node-3")
+    assert (moved["addresses"], moved["unverified"]) == ([WEB], "")
+    carried = {"prefix": f"{WEB}/32", "told": ["bird", "frr"], "leaving": []}
+    assert stage.document("node-1", "/routes")["routes"] == [carried], "it was waited for"
+    stage.hops(stage.bird, WEB, stage.addresses)
+
+
+def test_a_node_whose_speaker_is_dead_is_not_undrained(stage: Stage) -> None:
+    announced_by_all(stage)
+    drain(stage, "drain", "node-1", 0)
+    speaker = stage.processes.all["speaker-node-1"]
+    speaker.expected = True
+    speaker.send(signal.SIGKILL)
+    speaker.popen.wait(15)
+    try:
+        said = drain(stage, "undrain", "node-1", Exit.PARTIAL)["said"]
+        assert "nothing was changed: the speaker on node-1 does not answer" in said
+        node = (stage.rest.get("/api/v1/nodes/node-1") or {})["metadata"]
+        assert node["annotations"]["crier.dev/drain"] == "*"
+    finally:
+        stage.start_speaker("node-1")
+        drain(stage, "undrain", "node-1", 0, "--force")
     stage.hops(stage.bird, WEB, stage.addresses)
 
 
