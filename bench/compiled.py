@@ -25,8 +25,8 @@ from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
 MODULES: Final = (
-    *("core", "watch", "target", "table", "entry", "probe", "relay", "flood", "timing", "awareness"),
-    *("suspicion", "broadcasts", "effects", "messages", "events", "testing"),
+    *("core", "watch", "rendezvous", "target", "table", "entry", "probe", "relay", "flood", "timing"),
+    *("awareness", "suspicion", "broadcasts", "effects", "messages", "events", "testing"),
 )
 """What a simulated packet passes."""
 PLACE: Final = "CRIER_COMPILED"

@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack
 import trio
 
 from memberlist import Config, Keyring, Member, open_member
-from memberlist.watch import rank
+from memberlist.rendezvous import rank
 
 
 def watchers_of(name: str, others: list[str], count: int) -> set[str]:

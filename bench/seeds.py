@@ -25,7 +25,7 @@ from bench import compiled
 
 sys.path.insert(0, os.environ.get(compiled.PLACE, sys.path[0]))
 
-from memberlist import Unreachable, watch
+from memberlist import Unreachable, rendezvous
 from memberlist.testing import Simulation
 from tests.memberlist.churn import story
 
@@ -49,7 +49,8 @@ def one(seed: int) -> tuple[int, int, float, str]:
 def large(seed: int) -> str:
     began = time.process_time()
     # A thousand members in one process ask the one memory of ranks: it has to be as large as all of theirs.
-    vars(watch)["rank"] = functools.lru_cache(maxsize=None)(watch.rank.__wrapped__)
+    rank = rendezvous.rank.__wrapped__
+    vars(rendezvous)["rank"] = functools.lru_cache(maxsize=None)(rank)
     simulation = Simulation(seed=seed, size=THOUSAND, watch=True)
     simulation.network.loss = 0.01
     simulation.run(2.0)

@@ -13,9 +13,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from functools import lru_cache
-from hashlib import blake2b
-from itertools import islice
 from typing import Final
 
 from . import codec
@@ -24,6 +21,7 @@ from .effects import Effect, Notify, SendPacket
 from .entry import Entry
 from .events import Reachable, Unreachable
 from .messages import IndirectPing, Ping, State, Suspect
+from .rendezvous import Rendezvous
 from .table import Table
 from .target import Target
 
@@ -51,10 +49,6 @@ VOTE_LIFETIME: Final = 2.5
 """Seconds an accusation counts; its author repeats it while it stands."""
 MAX_VOTES: Final = 64
 """Accusers kept for one member."""
-MAX_RANKS: Final = 16384
-"""Ranks remembered: who watches whom is asked anew whenever somebody comes or goes.  Some 3 MiB at most."""
-MAX_RANKED: Final = 1 << 22
-"""Places in all rankings kept together, 8 octets each: enough for all members of a cluster of 2000."""
 MAX_UNANSWERED: Final = 64
 """Pings remembered for one target."""
 
@@ -82,8 +76,7 @@ class Watch:
         self._waiting: dict[int, Target] = {}
         self._checks: dict[int, float] = {}
         self._votes: dict[str, dict[str, tuple[int, float]]] = {}
-        self._rankings: dict[str, tuple[str, ...]] = {}
-        self._population = -1
+        self._order = Rendezvous(config.name, config.watchers)
         self._generation = -1
         self._heard_at = now
         self._proved_at = now
@@ -415,30 +408,18 @@ class Watch:
     # ---------------------------------------------------------------------------- who watches whom
 
     def _watchers(self, name: str) -> list[str]:
-        """The first W reachable members in rendezvous order of `name`."""
-        if self._population != self._table.population:
-            self._population = self._table.population
-            self._rankings.clear()
-        ranking = self._rankings.get(name)
-        if ranking is None:
-            names = (other for other in self._table.members if other != name)
-            ranking = tuple(sorted(names, key=lambda other: rank(name, other), reverse=True))
-            if len(ranking) * len(self._rankings) >= MAX_RANKED:
-                self._rankings.clear()
-            self._rankings[name] = ranking
-        members = self._table.members
-        reachable = (one for one in ranking if one in members and members[one].reachable)
-        return list(islice(reachable, self._config.watchers))
+        return self._order.watchers(name, self._table)
 
     def _retarget(self, now: float) -> None:
         if self._config.observe:
             return
         me, members = self._config.name, self._table.members
         reachable = [name for name, member in members.items() if member.reachable and name != me]
-        wanted = [m for m in self._table.others() if not m.gone and self._among_first(m.name, reachable)]
+        present = (member.name for member in self._table.others() if not member.gone)
+        wanted = [members[name] for name in self._order.watched(present, reachable)]
         if not wanted and reachable:
             # Everybody watches somebody, or we could not know that we are cut off.
-            wanted = [members[max(reachable, key=lambda name: rank(me, name))]]
+            wanted = [members[self._order.favourite(reachable)]]
         for name in [n for n in self._targets if members.get(n) not in wanted]:
             target = self._targets.pop(name)
             for seq_no in tuple(target.unanswered):
@@ -449,17 +430,3 @@ class Watch:
         for member in wanted:
             if member.name not in self._targets:
                 self._targets[member.name] = Target(member, ping_at=ping_at)
-
-    def _among_first(self, name: str, reachable: list[str]) -> bool:
-        """Whether fewer than W others rank before us; ends at the W-th, so mostly after a few steps."""
-        mine = rank(name, self._config.name)
-        better = (other for other in reachable if other != name and rank(name, other) > mine)
-        return len(list(islice(better, self._config.watchers))) < self._config.watchers
-
-
-@lru_cache(maxsize=MAX_RANKS)
-def rank(watched: str, watcher: str) -> bytes:
-    """Rendezvous weight: every member computes the same order without a message, and a member that comes or
-    goes moves only its own watches."""
-    text = f"{watched}\0{watcher}".encode("utf-8", "surrogateescape")
-    return blake2b(text, digest_size=8).digest()

@@ -19,7 +19,7 @@ from memberlist import (
     Refuted,
     Suspected,
     Unreachable,
-    watch,
+    rendezvous,
 )
 from memberlist.testing import Simulation, secure_wire
 from tests.memberlist.churn import agree, bounded, story
@@ -113,7 +113,7 @@ def test_rankings_that_were_dropped_for_their_number_are_made_again(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     places = 19  # of one ranking among twenty
-    monkeypatch.setattr(watch, "MAX_RANKED", 3 * places)
+    monkeypatch.setattr(rendezvous, "MAX_RANKED", 3 * places)
     simulation = cluster(seed, 20)
     rack = [f"n{number}" for number in range(6)]
     for name in rack:
@@ -122,7 +122,7 @@ def test_rankings_that_were_dropped_for_their_number_are_made_again(
         simulation.run(0.05)
         for host in simulation.hosts.values():
             assert host.core.watch is not None
-            assert len(host.core.watch._rankings) <= 3
+            assert len(host.core.watch._order._rankings) <= 3
     for who in simulation.running:
         assert {name for name, node in simulation.view(who).items() if not node.reachable} == set(rack)
 
