@@ -390,7 +390,7 @@ def test_one_prefix_from_two_announcers_and_the_power_off_of_one(
     first.process.send_signal(signal.SIGSTOP)  # no FIN, no NOTIFICATION, and 90 s of hold time
     eventually(lambda: address(OTHER) in routers.line("frr", "203.0.113.25") and not both())
     eventually(lambda: routers.bird.count("n_ecmp") == 0)
-    assert "BFD" in routers.frr.neighbor(address(ECMP))["lastResetDueTo"]
+    assert routers.frr.neighbor(address(ECMP))["lastNotificationReason"] == "Cease/BFD Down"
     first.process.send_signal(signal.SIGCONT)
     eventually(lambda: routers.bird.count("n_ecmp") == 1)
     eventually(both)
