@@ -319,8 +319,13 @@ def test_an_unnumbered_peer_with_bfd(stage: Stage) -> None:
         stage.make("BGPAdvertisement", "ad")
         stage.service("web", WEB, "fd00:c71e:8::1")
         eventually(stage.frr.established, lambda found: found == {"down0"})
-        found = eventually(lambda: stage.session(NODE, "link"), lambda session: session.get("bfd") == "Up")
-        assert (found["address"], found["state"], found["sent"]) == ("up0", "Established", 2)
+        eventually(
+            lambda: stage.session(NODE, "link"),
+            lambda found: (
+                [found.get(each) for each in ("address", "state", "sent", "bfd")]
+                == ["up0", "Established", 2, "Up"]
+            ),
+        )
         fib = eventually(stage.frr.fib, lambda routes: WEB in routes and "fd00:c71e:8::1" in routes)
         assert all(hop.startswith("fe80::") for hop in fib["fd00:c71e:8::1"])
     finally:
