@@ -30,6 +30,7 @@ from speaker import settings as speaker_settings
 from speaker.orders import BadOrder, Bfd, BfdPeer, Happened, Hello, Orders, Pulse, Seeds, Vip
 from speaker.planner import bgpmetrics, configstate, documents, events, host
 from speaker.planner.configuration import Keeper
+from speaker.planner.derived import Derived
 from speaker.planner.heap import keep_collections_short, keep_heap
 from speaker.planner.link import Link, ReflexGone, fit
 from speaker.planner.metrics import Metrics
@@ -108,9 +109,7 @@ class Program:
         self._settled = False
         """The reflex has acted upon our orders, so what we know of announcements is true."""
         self._seeds: tuple[str, ...] = ()
-        self._counted: Mapping[str, Announced] = {}
-        self._wanted: Mapping[str, tuple[str, ...]] = {}
-        """What statuses are wanted of those counted last."""
+        self._wanted = Derived(_interfaces)
 
         failed, sources = self._count_failure, self.sources
         self._condition: Condition | None = None
@@ -331,11 +330,7 @@ class Program:
     def _wanted_statuses(self) -> Mapping[str, tuple[str, ...]] | None:
         if not self._settled:
             return None
-        announced = self._reporter.announced
-        if announced is not self._counted:
-            self._counted = announced
-            self._wanted = {key: found.interfaces for key, found in announced.items()}
-        return self._wanted
+        return self._wanted.of(self._reporter.announced)
 
     def _tell_condition(self, condition: Condition) -> None:
         stale = condition.status != "True"
@@ -414,6 +409,11 @@ class Program:
     def _why(self) -> dict[str, Any]:
         said = self._condition.message if self._condition else "not seen yet"
         return documents.why(self.reflex, self.plan, said, self.routed.routes)
+
+
+def _interfaces(announced: Mapping[str, Announced]) -> Mapping[str, tuple[str, ...]]:
+    """What ServiceL2Status says of each service."""
+    return {key: found.interfaces for key, found in announced.items()}
 
 
 async def run(settings: Settings, fd: int) -> None:

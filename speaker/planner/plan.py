@@ -4,7 +4,8 @@ Every speaker computes the same order from the same view, without a message betw
 picks the first of the order that is reachable.  So the candidates here are *all* nodes that may announce,
 alive or not.
 
-Whoever is not announced has an `Objection`, and every node that is no candidate has a `NodeObjection`.
+A service that is not announced has an `Unfit` or an `Objection`, and every node that is no candidate has a
+`NodeObjection`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,9 @@ import zlib
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from enum import Enum
 from hashlib import sha256
 from types import MappingProxyType
-from typing import Self, TypeAlias
+from typing import TypeAlias
 
 from crier.kube.model.addresses import Address
 from crier.kube.model.advertisement import L2Advertisement
@@ -24,36 +24,13 @@ from crier.kube.model.endpoints import EndpointSlice
 from crier.kube.model.node import DRAIN_ANNOTATION, Node
 from crier.kube.model.service import Service
 from speaker.orders import Vip
+from speaker.planner.reasons import Reason, Unfit, placed
 from speaker.planner.view import Configuration, View, addresses
 
 
-class Reason(Enum):
-    """Why something is not done: MetalLB's word for it, and a text for people."""
-
-    text: str
-
-    def __new__(cls, reason: str, text: str) -> Self:
-        it = object.__new__(cls)
-        # two members may share MetalLB's word, and must not become one
-        it._value_ = f"{reason}: {text}"
-        it.text = text
-        return it
-
-    @property
-    def reason(self) -> str:
-        """MetalLB's word."""
-        return str(self.value).partition(":")[0]
-
-
 class Objection(Reason):
-    """Why nobody announces a service."""
+    """Why nobody announces a service that is fit for it."""
 
-    NOT_LOAD_BALANCER = "notLoadBalancer", "its type is not LoadBalancer"
-    OTHER_CLASS = "otherClass", "its loadBalancerClass is not the one we serve"
-    NO_CONFIGURATION = "noConfiguration", "there has been no usable configuration yet"
-    NO_ADDRESS = "noIPAllocated", "no address has been assigned"
-    INVALID_ADDRESS = "invalidIP", "its status has something that is not an address"
-    NOT_IN_POOL = "ipNotAllowed", "no pool has all of its addresses"
     NO_ADVERTISEMENT = "noMatchingAdvertisement", "no L2Advertisement selects its pool and its labels"
     NO_ENDPOINT = "notOwner", "no endpoint is ready or serving"
     NO_CANDIDATE = "notOwner", "no node may announce it"
@@ -93,7 +70,7 @@ class Verdict:
     """Where this node would answer; None means everywhere."""
     restriction: int = 0
     """Stands for the advertisements' lists of interfaces, the same at every node; 0: they have none."""
-    objection: Objection | None = None
+    objection: Unfit | Objection | None = None
     nodes: NodeObjections = field(default_factory=dict)
     """Every node that is not a candidate, and why."""
 
@@ -106,7 +83,7 @@ class Plan:
     """Every service of the view but those of another class, by `namespace/name`."""
 
 
-def why_not(verdict: Verdict, node: str) -> Objection | NodeObjection | None:
+def why_not(verdict: Verdict, node: str) -> Unfit | Objection | NodeObjection | None:
     """Why a node may not announce a service; None when it may: whose turn it is, liveness tells."""
     if verdict.objection is not None and verdict.objection is not Objection.NO_CANDIDATE:
         return verdict.objection
@@ -174,9 +151,7 @@ class Planner:
             return self._last
         self._decided = decided
         verdicts = {
-            key: it.verdict
-            for key, it in decided.items()
-            if it.verdict.objection is not Objection.OTHER_CLASS
+            key: it.verdict for key, it in decided.items() if it.verdict.objection is not Unfit.OTHER_CLASS
         }
         self._last = Plan(_vips(verdicts.values()), verdicts)
         return self._last
@@ -195,7 +170,7 @@ class Planner:
             else:
                 self._decided[key] = now
             before, after = verdicts.pop(key, None), now.verdict if now is not None else None
-            if after is not None and after.objection is Objection.OTHER_CLASS:
+            if after is not None and after.objection is Unfit.OTHER_CLASS:
                 after = None
             if after is not None:
                 verdicts[key] = after
@@ -220,21 +195,13 @@ class Planner:
         In MetalLB's order, so that the first objection is the one MetalLB would log.
         """
         key, configuration = service.key, self._configuration
-        if (service.load_balancer_class or "") != self._rules.lb_class:
-            return Verdict(key, objection=Objection.OTHER_CLASS), None
-        if not service.is_load_balancer:
-            return Verdict(key, objection=Objection.NOT_LOAD_BALANCER), None
-        if configuration is None:
-            return Verdict(key, objection=Objection.NO_CONFIGURATION), None
-        if not service.ingress_ips:
-            return Verdict(key, objection=Objection.NO_ADDRESS), None
-        ips = addresses(service)
-        if ips is None:
-            return Verdict(key, objection=Objection.INVALID_ADDRESS), None
-        texts = tuple(dict.fromkeys(str(ip) for ip in ips))
-        pool = configuration.pools.locate_all(ips)
-        if pool is None:
-            return Verdict(key, texts, objection=Objection.NOT_IN_POOL), None
+        found = placed(service, configuration, self._rules.lb_class)
+        if isinstance(found, Unfit):
+            known = addresses(service) if found is Unfit.NOT_IN_POOL else None
+            return Verdict(key, _texts(known or ()), objection=found), None
+        assert configuration is not None
+        ips, pool = found
+        texts = _texts(ips)
         if not any(_servable(each) for each in slices):
             return Verdict(key, texts, objection=Objection.NO_ENDPOINT), None
         ads = configuration.advertisements(pool, service)
@@ -363,6 +330,10 @@ def _serving_nodes(each: EndpointSlice) -> Iterable[str]:
         for endpoint in each.endpoints
         if endpoint.node_name and (endpoint.ready or endpoint.serving)
     )
+
+
+def _texts(ips: Iterable[Address]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(map(str, ips)))
 
 
 def _vips(verdicts: Iterable[Verdict]) -> tuple[Vip, ...]:

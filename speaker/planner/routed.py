@@ -19,6 +19,7 @@ from speaker.planner import bgpconfiguration, events
 from speaker.planner.bfd import BfdWatch
 from speaker.planner.bgpconfiguration import BgpKeeper, Fault
 from speaker.planner.bgpreport import BgpReporter
+from speaker.planner.derived import Derived
 from speaker.planner.native import NativeRouters
 from speaker.planner.plan import Rules
 from speaker.planner.report import Assigned, Withdrawn
@@ -65,9 +66,7 @@ class Routed:
         self._told_faults: frozenset[Fault] = frozenset()
         self._drain_fault = ""
         self.routes = Routes()
-        self._counted: Mapping[str, Verdict] = {}
-        self._wanted: Mapping[str, tuple[str, ...]] = {}
-        """What is wanted of the verdicts counted last."""
+        self._wanted = Derived(_peers)
 
     async def run(self) -> None:
         await self.routers.run()
@@ -152,13 +151,7 @@ class Routed:
 
     def wanted_statuses(self) -> Mapping[str, tuple[str, ...]] | None:
         """Services and the peers that are to be told of them; None while that is not known yet."""
-        if not self.planned:
-            return None
-        verdicts = self.routes.verdicts
-        if verdicts is not self._counted:
-            self._counted = verdicts
-            self._wanted = {key: verdict.peers for key, verdict in verdicts.items() if verdict.peers}
-        return self._wanted
+        return self._wanted.of(self.routes.verdicts) if self.planned else None
 
     # ------------------------------------------------------------------------------------ the events
 
@@ -195,3 +188,8 @@ class Routed:
             (resources.COMMUNITIES, sources.communities),
         )
         return {kind.kind: (kind, mirror) for kind, mirror in kinds}
+
+
+def _peers(verdicts: Mapping[str, Verdict]) -> Mapping[str, tuple[str, ...]]:
+    """What ServiceBGPStatus says of each service."""
+    return {key: verdict.peers for key, verdict in verdicts.items() if verdict.peers}

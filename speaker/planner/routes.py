@@ -1,7 +1,8 @@
 """Which routes each BGP peer of this node is to be told: a pure function of the view.
 
 Every node that may announce a service does, and the routers balance between them; nobody is elected, and
-gossip plays no part.  A service that is not announced by this node has an `Objection`.
+gossip plays no part.  A service that is not announced by this node has an `Unfit` or an
+`Objection`.
 """
 
 from __future__ import annotations
@@ -20,22 +21,17 @@ from crier.kube.model.endpoints import EndpointSlice
 from crier.kube.model.node import Node
 from crier.kube.model.service import Service
 from speaker.planner.bgpconfiguration import BgpConfiguration
-from speaker.planner.plan import Reason, Rules
-from speaker.planner.view import Configuration, View, addresses
+from speaker.planner.plan import Rules
+from speaker.planner.reasons import Reason, Unfit, placed
+from speaker.planner.view import Configuration, View
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 
 class Objection(Reason):
-    """Why this node tells no peer of a service.  The last two words are ours."""
+    """Why this node tells no peer of a service that is fit for it.  The last two words are ours."""
 
-    NOT_LOAD_BALANCER = "notLoadBalancer", "its type is not LoadBalancer"
-    OTHER_CLASS = "otherClass", "its loadBalancerClass is not the one we serve"
-    NO_CONFIGURATION = "noConfiguration", "there has been no usable configuration yet"
-    NO_ADDRESS = "noIPAllocated", "no address has been assigned"
-    INVALID_ADDRESS = "invalidIP", "its status has something that is not an address"
-    NOT_IN_POOL = "ipNotAllowed", "no pool has all of its addresses"
     NOT_SELECTED = "notOwner", "no BGPAdvertisement of its pool selects this node"
     NO_ADVERTISEMENT = "noMatchingAdvertisement", "no BGPAdvertisement of its pool selects its labels"
     CONFLICT = "conflictingAdvertisements", "BGPAdvertisements disagree about its localPref"
@@ -58,7 +54,7 @@ class Verdict:
     """What was decided about one service at this node."""
 
     service: str
-    objection: Objection | None = None
+    objection: Unfit | Objection | None = None
     peers: tuple[str, ...] = ()
     """Names of the peers that are told of it, sorted: what ServiceBGPStatus says.  Session or not."""
 
@@ -188,9 +184,9 @@ class RoutePlanner:
         """No verdict for what is not ours to judge."""
         key = service.key
         found = _applicable(service, view, self._bgp, self._node, self._rules)
-        if found is Objection.OTHER_CLASS:
+        if found is Unfit.OTHER_CLASS:
             return None, ()
-        if isinstance(found, Objection):
+        if isinstance(found, Unfit | Objection):
             return Verdict(key, found), ()
         ips, ads = found
         leaving = _drains(self._node, ips)
@@ -298,22 +294,13 @@ def _overfull(path: Path) -> bool:
 
 def _applicable(
     service: Service, view: View, bgp: BgpConfiguration | None, node: Node, rules: Rules
-) -> tuple[tuple[Address, ...], tuple[BgpAdvertisement, ...]] | Objection:
+) -> tuple[tuple[Address, ...], tuple[BgpAdvertisement, ...]] | Unfit | Objection:
     """The addresses and the advertisements for them, or the first objection in MetalLB's order."""
-    if (service.load_balancer_class or "") != rules.lb_class:
-        return Objection.OTHER_CLASS
-    if not service.is_load_balancer:
-        return Objection.NOT_LOAD_BALANCER
-    if bgp is None or view.configuration is None:
-        return Objection.NO_CONFIGURATION
-    if not service.ingress_ips:
-        return Objection.NO_ADDRESS
-    ips = addresses(service)
-    if ips is None:
-        return Objection.INVALID_ADDRESS
-    pool = view.configuration.pools.locate_all(ips)
-    if pool is None:
-        return Objection.NOT_IN_POOL
+    found = placed(service, view.configuration if bgp is not None else None, rules.lb_class)
+    if isinstance(found, Unfit):
+        return found
+    assert bgp is not None
+    ips, pool = found
     mine = tuple(ad for ad in bgp.attached.get(pool.name, ()) if ad.selects_node(node.labels))
     if not mine:
         return Objection.NOT_SELECTED

@@ -11,6 +11,7 @@ from bgp_lite.attributes import GRACEFUL_SHUTDOWN, Path
 from crier.kube.model.addresses import parse_address
 from crier.kube.model.node import ALL_ADDRESSES, DRAIN_ANNOTATION, MAX_DRAINED, Node, parse_drain
 from speaker.planner.plan import NodeObjection, Objection, Plan, Rules, plan, why_not
+from speaker.planner.reasons import Unfit
 from speaker.planner.routes import Objection as RouteObjection
 from speaker.planner.routes import plan_routes
 from tests.speaker.planner.builders import (
@@ -104,7 +105,11 @@ def test_when_all_are_drained_nobody_announces() -> None:
 # -- routes
 
 
-def told(me: Node, *ads: object, rules: Rules = Rules()) -> tuple[dict[str, Path], RouteObjection | None]:  # noqa: B008
+def told(
+    me: Node,
+    *ads: object,
+    rules: Rules = Rules(),  # noqa: B008
+) -> tuple[dict[str, Path], Unfit | RouteObjection | None]:
     configured = bgp(peer(), *(ads or (ad(),)), on=me)  # type: ignore[arg-type]
     slices = [EVERYWHERE, slice_of("shop", endpoint("b"))]
     services = [service("web", WEB4), service("shop", "10.20.30.2")]

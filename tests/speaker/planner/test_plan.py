@@ -23,6 +23,7 @@ from speaker.planner.plan import (
     plan,
     why_not,
 )
+from speaker.planner.reasons import Unfit
 from tests.speaker.planner.builders import (
     ad_object,
     configuration,
@@ -431,12 +432,12 @@ def test_ip_advertisement_for(ads: list[Any], expected: tuple[str, ...] | None) 
 
 
 OBJECTIONS = [
-    (service("web", "10.20.30.1", type="NodePort"), Objection.NOT_LOAD_BALANCER, "notLoadBalancer"),
-    (service("web"), Objection.NO_ADDRESS, "noIPAllocated"),
-    (service("web", "10.20.30.1", ""), Objection.INVALID_ADDRESS, "invalidIP"),
-    (service("web", "here"), Objection.INVALID_ADDRESS, "invalidIP"),
-    (service("web", "10.20.31.1"), Objection.NOT_IN_POOL, "ipNotAllowed"),
-    (service("web", "10.20.30.1", "10.20.31.1"), Objection.NOT_IN_POOL, "ipNotAllowed"),
+    (service("web", "10.20.30.1", type="NodePort"), Unfit.NOT_LOAD_BALANCER, "notLoadBalancer"),
+    (service("web"), Unfit.NO_ADDRESS, "noIPAllocated"),
+    (service("web", "10.20.30.1", ""), Unfit.INVALID_ADDRESS, "invalidIP"),
+    (service("web", "here"), Unfit.INVALID_ADDRESS, "invalidIP"),
+    (service("web", "10.20.31.1"), Unfit.NOT_IN_POOL, "ipNotAllowed"),
+    (service("web", "10.20.30.1", "10.20.31.1"), Unfit.NOT_IN_POOL, "ipNotAllowed"),
 ]
 
 
@@ -451,7 +452,7 @@ def test_every_refusal_has_a_type_and_metallbs_word(found: Service, objection: O
 
 def test_without_configuration_nothing_is_decided() -> None:
     world = view([service("web", "10.20.30.1")], [slice_of("web", endpoint())], nodes(*IRIS), None)
-    assert plan(world, "iris1", Rules()).verdicts["default/web"].objection is Objection.NO_CONFIGURATION
+    assert plan(world, "iris1", Rules()).verdicts["default/web"].objection is Unfit.NO_CONFIGURATION
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from crier.kube.model.node import Node
 from crier.kube.model.service import Service
 from speaker.planner.plan import NodeObjection, Objection, Planner, Rules, election_order, plan, why_not
+from speaker.planner.reasons import Unfit
 from speaker.planner.view import View
 from tests.speaker.planner.builders import (
     ad_object,
@@ -246,5 +247,5 @@ def test_the_strategies_reach_what_they_are_for() -> None:
 
     look()
     assert reached >= set(NodeObjection)
-    assert reached >= set(Objection) - {Objection.OTHER_CLASS}
+    assert reached >= {*Objection, *Unfit} - {Unfit.OTHER_CLASS}
     assert reached >= {None, 0, 1, 2, 3, "interfaces True", "interfaces False"}

@@ -23,6 +23,7 @@ from crier.kube.model.node import Node
 from crier.kube.model.service import Service
 from speaker.planner.bgpconfiguration import BgpConfiguration
 from speaker.planner.plan import Rules
+from speaker.planner.reasons import Unfit
 from speaker.planner.routes import Objection, RoutePlanner, Routes, differences, plan_routes, prefix_of
 from speaker.planner.view import View
 from tests.speaker.planner.builders import (
@@ -82,7 +83,7 @@ def shown(found: Routes, peer_name: str = "tor") -> dict[str, Path]:
     return {str(prefix): path for prefix, path in found.peers[peer_name].items()}
 
 
-def objection(found: Routes, key: str = "default/web") -> Objection | None:
+def objection(found: Routes, key: str = "default/web") -> Unfit | Objection | None:
     return found.verdicts[key].objection
 
 
@@ -176,13 +177,13 @@ def test_without_peers_a_service_is_told_to_nobody() -> None:
 @pytest.mark.parametrize(
     ("asked", "wanted"),
     [
-        (service("web", WEB4, type="ClusterIP"), Objection.NOT_LOAD_BALANCER),
-        (service("web"), Objection.NO_ADDRESS),
-        (service("web", "somewhere"), Objection.INVALID_ADDRESS),
-        (service("web", "203.0.113.1"), Objection.NOT_IN_POOL),
+        (service("web", WEB4, type="ClusterIP"), Unfit.NOT_LOAD_BALANCER),
+        (service("web"), Unfit.NO_ADDRESS),
+        (service("web", "somewhere"), Unfit.INVALID_ADDRESS),
+        (service("web", "203.0.113.1"), Unfit.NOT_IN_POOL),
     ],
 )
-def test_services_that_cannot_be_announced(asked: Service, wanted: Objection) -> None:
+def test_services_that_cannot_be_announced(asked: Service, wanted: Unfit) -> None:
     found = routes(bgp(peer(), ad()), look(asked))
     assert (objection(found), shown(found)) == (wanted, {})
 
@@ -256,7 +257,7 @@ def test_endpoints_decide(local: bool, endpoints: list[Endpoint], wanted: Object
 
 
 def test_no_configuration_no_routes() -> None:
-    assert objection(routes(None, look())) is Objection.NO_CONFIGURATION
+    assert objection(routes(None, look())) is Unfit.NO_CONFIGURATION
 
 
 def test_more_communities_than_a_route_carries() -> None:
