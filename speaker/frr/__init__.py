@@ -24,8 +24,13 @@ _LEVELS: Final = {
 """FRR's words for ours, as MetalLB has them."""
 
 
-def open_frr(settings: Settings, api: Api, changed: Callable[[], None]) -> Routers:
-    """What `METALLB_BGP_TYPE` asks for, `frr` or `frr-k8s`.  `changed`: `sessions` has news."""
+def open_frr(
+    settings: Settings, api: Api, changed: Callable[[], None], extra_lines: Callable[[], str]
+) -> Routers:
+    """What `METALLB_BGP_TYPE` asks for, `frr` or `frr-k8s`.  `changed`: `sessions` has news.
+
+    `extra_lines`: of frr.conf, for FRR's own daemons; looked at whenever something is applied.
+    """
     if settings.bgp_type is BgpType.FRR_K8S:
         return FrrK8sRouters(
             api,
@@ -37,4 +42,4 @@ def open_frr(settings: Settings, api: Api, changed: Callable[[], None]) -> Route
     paths = FrrPaths(settings.frr_run_dir, settings.frr_config_file, settings.frr_reloader_pid_file)
     debounce = settings.bgp_debounce_ms / 1000
     level = settings.frr_logging_level or _LEVELS[settings.log_level]
-    return FrrRouters(paths, log_level=level, debounce=debounce, changed=changed)
+    return FrrRouters(paths, log_level=level, debounce=debounce, changed=changed, extra_lines=extra_lines)

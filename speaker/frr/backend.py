@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from crier.kube.model.bgppeer import BgpPeer
 from crier.kube.model.node import Node
 from crier.kube.watch import backoff
 from crier.ops import logs
-from speaker.frr import state
+from speaker.frr import extras, state
 from speaker.frr.changes import (
     BFDD,
     BGPD,
@@ -32,6 +32,7 @@ from speaker.frr.changes import (
     changes,
     clear,
     greet,
+    part,
     prepare,
     remove_neighbor,
     settled,
@@ -42,8 +43,9 @@ from speaker.frr.reload import Reload, ReloadError
 from speaker.frr.render import Base, peer_id, render, shown, vrf_of
 from speaker.frr.running import Held, parse_bfdd, parse_bgpd
 from speaker.frr.state import BadState, Seen, Watched
-from speaker.frr.vty import Vty, VtyError
+from speaker.frr.vty import Answer, Vty, VtyError
 from speaker.planner.routers import SessionView
+from speaker.planner.sources import EXTRAS
 from speaker.planner.wake import Wakeup
 
 log = logs.get(__name__)
@@ -56,6 +58,8 @@ JITTER: Final = 2.0
 """Seconds by which FRR's idea of when a session came up may wander."""
 MAX_REFUSALS: Final = 10
 """Of one block: after the first the rest tells nobody anything."""
+UNKNOWN: Final = 2
+"""A daemon's status for a command it does not know; another one may."""
 GOODBYE: Final = 3.0
 """Seconds `close` may take."""
 
@@ -101,13 +105,16 @@ class FrrRouters:
         log_level: str = "",
         debounce: float = 3.0,
         changed: Callable[[], None] = lambda: None,
+        extra_lines: Callable[[], str] = lambda: "",
         wall: Callable[[], float] = time.time,
     ) -> None:
         """`log_level`: of the daemons, one of FRR's; empty leaves it to them.  `debounce`: seconds a rendered
         frr.conf waits for further changes; the sockets never wait.  `changed`: `sessions` has news.
+        `extra_lines`: of frr.conf, beside what follows from what is applied; asked for by each `apply`.
         """
         self._paths, self._log_level, self._debounce = paths, log_level, debounce
         self._changed, self._wall = changed, wall
+        self._extra_lines = extra_lines
         self._reload = Reload(paths.config_file, paths.reloader_pid_file)
         self._due = Wakeup()
         self._peers: tuple[BgpPeer, ...] = ()
@@ -116,6 +123,11 @@ class FrrRouters:
         self._base = Base({}, {}, {})
         self._applied = False
         self._closing = False
+        self._extras_text = ""
+        self._extras: tuple[extras.Line, ...] = ()
+        self._extras_held: tuple[extras.Line, ...] = ()
+        """What of them FRR was told last."""
+        self._extras_faults: tuple[str, ...] = ()
 
         self._held = Held()
         self._profiles: dict[str, tuple[str, ...]] = {}
@@ -137,6 +149,9 @@ class FrrRouters:
         """The tables in `routes` are not looked into again unless they are other ones."""
         if self._closing:
             return
+        if (text := self._extra_lines()) != self._extras_text:
+            self._extras_text, self._extras = text, extras.parse(text)
+            self._due.set()
         ordered = tuple(sorted(peers, key=lambda peer: peer.name))
         if not self._applied or (ordered, node) != (self._peers, self._node):
             self._peers, self._node = ordered, node
@@ -209,6 +224,7 @@ class FrrRouters:
         """Until a daemon goes away, or one comes that was missing.  Raises VtyError."""
         retry_at = 0.0
         told: tuple[Base, Routes] | None = None
+        told_too: tuple[Base, tuple[extras.Line, ...]] | None = None
         self._trouble = ""
         while True:
             now = trio.current_time()
@@ -218,9 +234,18 @@ class FrrRouters:
             ):
                 if now >= retry_at:
                     self._refused.clear()
+                    told_too = None
                 told = wanted
                 await self._reconcile(daemons)
                 retry_at = now + RETRY if self._refused or self._faults else float("inf")
+            wanted_too = (self._base, self._extras)
+            if self._applied and (
+                told_too is None or any(a is not b for a, b in zip(wanted_too, told_too, strict=True))
+            ):
+                told_too = wanted_too
+                await self._say_extras()
+                if self._extras_faults:
+                    retry_at = min(retry_at, now + RETRY)
             await self._poll(daemons)
             missing = [name for name in (ZEBRA, BFDD) if name not in daemons]
             if any(self._paths.socket(name).exists() for name in missing):
@@ -316,6 +341,57 @@ class FrrRouters:
                 if neighbor.peer in peers:
                     await self._say(daemons, [remove_neighbor(router, neighbor)])
 
+    async def _say_extras(self) -> None:
+        """After all of ours, to every daemon there is: which of them knows a line only they know.
+
+        Raises VtyError.
+        """
+        base, wanted = self._base, self._extras
+        wanted += extras.attached(wanted, base)
+        held = self._extras_held
+        if not held and not wanted:
+            return
+        restored = extras.again(held, wanted, base)
+        back = [*restored, *extras.removed(held, wanted, base), *restored]
+        async with AsyncExitStack() as stack:
+            vtys: list[Vty] = []
+            for path in sorted(self._paths.run_dir.glob("*.vty")):
+                try:
+                    vtys.append(await Vty.open(path))
+                except VtyError:
+                    continue  # left by a daemon that ran before
+                stack.push_async_callback(vtys[-1].aclose)
+            for path_, lines in extras.sections(back):
+                await self._say_everywhere(vtys, path_, lines)
+            faults: list[str] = []
+            for path_, lines in extras.sections(wanted):
+                faults += await self._say_everywhere(vtys, path_, lines)
+        self._extras_held, self._extras_faults = wanted, tuple(faults[:MAX_REFUSALS])
+        for why in self._extras_faults:
+            log.warning("frr_refused", why=why)
+        log.info("frr_extras_told", lines=len(wanted), taken_back=len(back), refused=len(faults))
+        self._look()
+
+    async def _say_everywhere(
+        self, vtys: Sequence[Vty], path: tuple[str, ...], lines: tuple[str, ...]
+    ) -> list[str]:
+        """What no daemon took, and why.  Raises VtyError."""
+        said: list[list[Answer]] = []
+        try:
+            for vty in vtys:
+                way = await vty.ask_many(["end", "configure terminal", *path])
+                if all(answer.ok for answer in way):  # else the lines would be said in another place
+                    said.append(await vty.ask_many(lines))
+        except ValueError as problem:
+            return [f"{EXTRAS}: {problem}"]
+        faults: list[str] = []
+        for line, answers in zip(lines, zip(*said, strict=True), strict=False):
+            if any(answer.ok for answer in answers):
+                continue
+            why = next((each.why for each in answers if each.status != UNKNOWN), "no daemon knows it")
+            faults.append(f"{EXTRAS}: FRR refuses {shown(line)!r}: {shown(why)}")
+        return faults
+
     async def _show(self, vty: Vty, command: str) -> str:
         """Raises VtyError."""
         _, answer = await vty.ask_many(["end", command])
@@ -376,7 +452,7 @@ class FrrRouters:
             vrf=peer.vrf,
             state=found,
             since=since,
-            last_error=error or (self._faults[0] if self._faults else ""),
+            last_error=error or next(iter((*self._faults, *self._extras_faults)), ""),
             wanted=len(self._routes.get(peer.name, {})),
             sent=seen.sent if seen is not None else 0,
             bfd=(watched.state if watched is not None else "Down") if peer.bfd is not None else "",
@@ -389,14 +465,15 @@ class FrrRouters:
         """Render frr.conf and have it read, until bgpd's socket is there.
 
         Of the sessions nothing is known then."""
-        told: tuple[Base, Routes] | None = None
+        told: tuple[Base, Routes, str] | None = None
         again_at = float("inf")
         self._held = Held()
         while not self._paths.socket(BGPD).exists():
-            if self._applied and (told is None or told[0] is not self._base or told[1] is not self._routes):
+            now = (self._base, self._routes, self._extras_text)
+            if self._applied and (told is None or any(a is not b for a, b in zip(now, told, strict=True))):
                 with trio.move_on_at(trio.current_time() + self._debounce if told is not None else 0):
                     await trio.sleep_forever()  # the newest wins
-                told = (self._base, self._routes)
+                told = (self._base, self._routes, self._extras_text)
                 failure = await self._put()
                 again_at = trio.current_time() + RETRY if failure else float("inf")
                 self._trouble = failure or (
@@ -416,13 +493,24 @@ class FrrRouters:
         wanted = want(base, self._routes)
         head = [*greet(), *prepare(base, set(), {})]
         tail = clear(base, self._held.profiles)
+        more = extras.attached(self._extras, base)
+        after = f"{self._extras_text}\n{part(_blocks(more))}" if self._extras_text else ""
+        told_too = (*self._extras, *more)
+        restored = extras.again(self._extras_held, told_too, base)
+        back = [*restored, *extras.removed(self._extras_held, told_too, base), *restored]
         try:
             await self._reload.put(
-                whole([*head, *changes(Held(), wanted)]), whole([*head, *changes(self._held, wanted), *tail])
+                whole([*head, *changes(Held(), wanted)]) + after,
+                whole([*head, *changes(self._held, wanted), *tail, *_blocks(back)]) + after,
             )
         except ReloadError as problem:
             log.warning("frr_not_told", why=problem)
             return str(problem)
-        self._held = settled(self._held, wanted)
+        self._held, self._extras_held = settled(self._held, wanted), told_too
         self._held.profiles = set(base.profiles)
         return ""
+
+
+def _blocks(lines: Iterable[extras.Line]) -> list[Block]:
+    """For a file: whoever reads it finds the daemon for each line."""
+    return [Block(BGPD, path, found) for path, found in extras.sections(lines)]

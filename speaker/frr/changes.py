@@ -258,13 +258,10 @@ def neighbor_blocks(router: Router, neighbor: Neighbor) -> list[Block]:
     """One session, from nothing.  What says that it is complete comes last."""
     path, name = (router.command,), neighbor.id
     blocks = [Block(BGPD, path, neighbor.lines, neighbor.peer)]
-    for version in neighbor.families:
-        lines = (
-            f"neighbor {name} route-map {IN_MAP} in",
-            f"neighbor {name} route-map {neighbor.out_map} out",
-            f"neighbor {name} activate",
-        )
-        blocks.append(Block(BGPD, (*path, FAMILY_PATHS[version]), lines, neighbor.peer))
+    blocks += [
+        Block(BGPD, (*path, FAMILY_PATHS[version]), neighbor.family_lines, neighbor.peer)
+        for version in neighbor.families
+    ]
     said = f"neighbor {name} description {neighbor.description}"
     return [*blocks, Block(BGPD, path, (said,), neighbor.peer)]
 
@@ -366,7 +363,12 @@ def _foreign(has: HeldRouter | None, router: Router) -> dict[str, str]:
 
 def whole(blocks: Sequence[Block]) -> str:
     """Blocks as a configuration file."""
-    lines = ["frr defaults traditional", "service integrated-vtysh-config"]
+    return "frr defaults traditional\nservice integrated-vtysh-config\n" + part(blocks)
+
+
+def part(blocks: Sequence[Block]) -> str:
+    """Blocks as a piece of one."""
+    lines: list[str] = []
     for block in blocks:
         lines += [" " * depth + line for depth, line in enumerate(block.path)]
         lines += [" " * len(block.path) + line for line in block.lines]
@@ -374,4 +376,4 @@ def whole(blocks: Sequence[Block]) -> str:
             lines.append(
                 " " * depth + ("exit-address-family" if depth == 1 and "address" in block.path[1] else "exit")
             )
-    return "\n".join(lines) + "\n"
+    return "".join(f"{line}\n" for line in lines)

@@ -59,6 +59,15 @@ class Neighbor:
         return own_name("out", self.peer)
 
     @property
+    def family_lines(self) -> tuple[str, ...]:
+        """What is said of it in each of its families."""
+        return (
+            f"neighbor {self.id} route-map {IN_MAP} in",
+            f"neighbor {self.id} route-map {self.out_map} out",
+            f"neighbor {self.id} activate",
+        )
+
+    @property
     def digest(self) -> str:
         said = "\n".join((*self.lines, *map(str, self.families), self.out_map))
         return hashlib.sha256(said.encode()).hexdigest()[:16]

@@ -61,7 +61,7 @@ class Routed:
         else:
             from speaker.frr import open_frr  # here: not everybody's start should wait for it
 
-            self.routers = open_frr(settings, api, sessions_changed)
+            self.routers = open_frr(settings, api, sessions_changed, lambda: sources.extra_lines)
         self._peers: tuple[BgpPeer, ...] = ()
         self._told_faults: frozenset[Fault] = frozenset()
         self._drain_fault = ""

@@ -17,6 +17,7 @@ from crier.kube.model.bfdprofile import BfdProfileObject
 from crier.kube.model.bgpadvertisement import BgpAdvertisementObject
 from crier.kube.model.bgppeer import BASIC_AUTH, BgpPeerObject
 from crier.kube.model.community import CommunityObject
+from crier.kube.model.configmap import ConfigMap
 from crier.kube.model.endpoints import EndpointSlice
 from crier.kube.model.node import Node
 from crier.kube.model.pod import Pod
@@ -29,10 +30,13 @@ from crier.kube.watch import Mirror, watch
 from speaker.planner import configstate
 from speaker.planner.bgpconfiguration import BgpObjects, Fault
 from speaker.planner.view import Configuration, Since, SliceIndex, View
-from speaker.settings import Settings
+from speaker.settings import BgpType, Settings
 
 SECRETS_PATIENCE: Final = 5.0
 """Seconds the first routes wait for the passwords; who may not read Secrets still has other peers."""
+EXTRAS: Final = "bgpextras"
+"""Name of a ConfigMap in our namespace, and the key in it, as MetalLB has them."""
+EXTRAS_KEY: Final = "extras"
 _OVER: Final = frozenset({"Succeeded", "Failed"})
 
 
@@ -66,6 +70,8 @@ class Sources:
         """Of the namespace; watched once a BGPPeer asks for one."""
         self.bgp_statuses = Mirror(ServiceBgpStatus.decode, keep_changes=True)
         """This node's own."""
+        self.extras = Mirror(ConfigMap.decode)
+        """`bgpextras`; watched where FRR's daemons are ours to configure."""
         self._settings = settings
         self._changed = changed
         self._pods_changed = pods_changed
@@ -135,6 +141,18 @@ class Sources:
                 field_selector=f"metadata.name={configstate.object_name(node)}",
             ),
         ]
+        if self._settings.bgp_type is BgpType.FRR:
+            others.append(
+                functools.partial(
+                    watch,
+                    api,
+                    resources.CONFIG_MAPS,
+                    self.extras,
+                    self._changed,
+                    namespace=space,
+                    field_selector=f"metadata.name={EXTRAS}",
+                )
+            )
         if self._settings.membership:
             others.append(
                 functools.partial(
@@ -230,6 +248,11 @@ class Sources:
             tuple(self.communities.objects.values()),
             {key: secret for key, secret in self.secrets.objects.items() if key in named},
         )
+
+    @property
+    def extra_lines(self) -> str:
+        """Of frr.conf, beside what follows from the objects."""
+        return "\n".join(each.data.get(EXTRAS_KEY, "") for each in self.extras.objects.values())
 
     def bgp_errors(self) -> tuple[Fault, ...]:
         """Objects that could not be decoded."""

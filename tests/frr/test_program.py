@@ -51,6 +51,12 @@ async def test_a_service_reaches_the_router_by_frr(cluster: Cluster, tmp_path: P
             up = 'metallb_bgp_session_up{peer="10.9.0.1:179",vrf=""} 1'
             told = 'metallb_bgp_announced_prefixes_total{peer="10.9.0.1:179",vrf=""} 1'
             await until(metrics, lambda text: up in text and told in text)
+            lines = {"extras": "ip prefix-list theirs seq 5 permit 10.0.0.0/8\n"}
+            await cluster.make(resources.CONFIG_MAPS, "other", SPACE, data={"extras": "nonsense"})
+            await cluster.make(resources.CONFIG_MAPS, "bgpextras", SPACE, data=lines)
+            await frr.until(lambda: "theirs seq 5 permit 10.0.0.0/8" in us.show("show running-config"))
+            await cluster.api.delete(resources.CONFIG_MAPS, "bgpextras", namespace=SPACE)
+            await frr.until(lambda: "theirs" not in us.show("show running-config"))
             await cluster.api.delete(resources.SERVICES, "web", namespace="default")
             await frr.until(lambda: bird.count() == 0)
 

@@ -58,7 +58,10 @@ ROWS: Final[dict[str, str]] = {
     "MetalLB FRR rejects any routes advertised by any neighbor": (
         f"{SESSIONS}test_routes_of_a_router_never_reach_a_nodes_kernel"
     ),
-    "MetalLB allows adding extra FRR configuration": "- bgpextras is not read (docs/frr.md)",
+    "MetalLB allows adding extra FRR configuration": (
+        "tests/frr/test_extras.py::test_incoming_routes_are_taken_when_it_says_so "
+        "tests/frr/test_program.py::test_a_service_reaches_the_router_by_frr"
+    ),
     "FRR validate reload feedback": "tests/frr/test_reload.py::test_the_reloader",
     "FRR running configuration: Full BFD profile": (
         f"{SURVIVAL}test_the_profile_reaches_the_router_and_echo_is_warned_of"
