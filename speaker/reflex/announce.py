@@ -370,8 +370,9 @@ class Announcer:
             can_wait = self._electorate.membership and not self._electorate.is_deaf(vip.entries)
             if successor is None or not can_wait:
                 self._silence(vip, "withdrew", why, effects)
-            elif now - vip.heard_at <= HANDOVER_TIMEOUT:
-                # Its announcement outran the news of its return.
+            elif now - vip.heard_at <= HANDOVER_TIMEOUT and not self._electorate.leaving:
+                # Its announcement outran the news of its return.  When we leave, what was heard before is
+                # the last word of whoever had it before us, and answers no more.
                 self._silence(vip, "handed_over", f"heard the successor {vip.owner}", effects)
             else:
                 vip.state = State.YIELDING

@@ -7,8 +7,8 @@ import pytest
 from speaker.orders import Orders, Vip
 from speaker.reflex.announce import HANDOVER_TIMEOUT, JOIN_TIMEOUT, Announcer
 from speaker.reflex.effects import Announce, Answer, Happened, Silence, Yield
-from speaker.reflex.vip import State
-from tests.speaker.announcers import VIP, acts, member, orders, state
+from speaker.reflex.vip import Rival, State
+from tests.speaker.announcers import MAC, VIP, acts, member, orders, state
 
 
 def test_the_owner_answers_at_once_and_says_why() -> None:
@@ -84,6 +84,20 @@ def test_a_shared_address_is_ours_while_any_service_makes_it_ours() -> None:
     both = Orders(2, (Vip(VIP, ("n/1",), ("b", "a"), None), Vip(VIP, ("n/2",), ("a", "b"), ("eth1",))))
     assert announcer.orders(both, 1.0) == [Answer(VIP, frozenset({"eth1"}))]
     assert announcer.members(set(), 2.0) == [Answer(VIP, None)]
+
+
+def test_who_leaves_waits_for_an_announcement_made_since() -> None:
+    """One heard before is the last word of whoever had it before us."""
+    announcer = member("a", "a", "b", others=["b"])
+    announcer.heard(VIP, 2.0, Rival(MAC, "b"))
+    assert acts(announcer.leave(2.5)) == [Yield(VIP)]
+    assert acts(announcer.heard(VIP, 2.6, Rival(MAC, "b"))) == [Silence(VIP)]
+
+
+def test_an_announcement_may_outrun_the_news_of_its_sender_s_return() -> None:
+    announcer = member("a", "b", "a")
+    announcer.heard(VIP, 2.0)
+    assert acts(announcer.members({"b"}, 2.5)) == [Silence(VIP)]
 
 
 def test_leaving_hands_over_what_another_can_take_and_drops_the_rest() -> None:
