@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -17,15 +16,10 @@ from typing import Any
 import pytest
 
 from crier.lab.api import start_api_process
+from tests.places import free_port
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 ENVIRON = {"METALLB_NAMESPACE": "metallb-system", "METALLB_POD_NAME": "controller-0"}
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class Program:

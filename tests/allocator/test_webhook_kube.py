@@ -26,7 +26,7 @@ from crier.lab.kube import Kube, programs, start_kube
 from crier.lab.kube.install import MANIFESTS, SYSTEM
 from crier.lab.rest import RestError
 from crier.ops.scrape import Tls
-from tests.allocator.test_process import free_port
+from tests.places import free_port
 
 POOLS = f"/apis/metallb.io/v1beta1/namespaces/{SYSTEM}/ipaddresspools"
 PROFILES = f"/apis/metallb.io/v1beta1/namespaces/{SYSTEM}/bfdprofiles"

@@ -14,7 +14,8 @@ from memberlist.messages import Ping
 from speaker.orders import MemberView
 from speaker.planner import host
 from speaker.planner.hail import hail_tcp, hail_udp
-from tests.speaker.planner.lab import free_port, settings
+from tests.places import free_port
+from tests.speaker.planner.lab import settings
 
 
 def test_the_excluded_interfaces_are_read_as_metallb_writes_them(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.conftest import kube_programs, progress
+from tests.places import alone_in
 
 __all__ = ["kube_programs", "progress"]
 
@@ -25,6 +26,7 @@ def image(tmp_path_factory: pytest.TempPathFactory, progress: Callable[[str], No
     root = tmp_path_factory.mktemp("image") / "root"
     progress("the image's file system: the first time it is downloaded, which takes a minute")
     command = [sys.executable, str(CHECKOUT / "hack" / "rootfs.py"), str(root), "--cache", str(cache)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_PATIENCE)
+    with alone_in(cache):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_PATIENCE)
     assert done.returncode == 0, done.stderr
     return root

@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tests.allocator.test_process import free_port
+from tests.places import free_port
 
 PATIENCE = 60.0
 NOT_YET = 503

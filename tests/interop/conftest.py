@@ -7,10 +7,11 @@ from functools import partial
 
 import pytest
 
-from tests.interop.gobuild import MODULE_FILES, go_peer
+from tests.interop.gobuild import MODULE_FILES, cache_directory, go_peer
 from tests.interop.peer import PYTHON_PEER
 from tests.interop.serf import serf_program
 from tests.interop.stage import Programs, Scene, Stage
+from tests.places import alone_in
 
 
 @pytest.fixture(scope="session")
@@ -32,9 +33,10 @@ def progress(request: pytest.FixtureRequest) -> Callable[[str], None]:
 def programs(progress: Callable[[str], None]) -> Programs:
     """Kind of member -> the command that runs one, or the reason why there is none here."""
     programs = Programs({"python": PYTHON_PEER})
-    for version in MODULE_FILES:
-        programs.find(version, partial(go_peer, version, progress))
-    programs.find("serf", partial(serf_program, progress))
+    with alone_in(cache_directory()):
+        for version in MODULE_FILES:
+            programs.find(version, partial(go_peer, version, progress))
+        programs.find("serf", partial(serf_program, progress))
     return programs
 
 

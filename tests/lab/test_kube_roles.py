@@ -25,7 +25,8 @@ from crier.lab.kube import Kube
 from crier.lab.kube.audit import FORBIDDEN, full_name, requests
 from crier.lab.kube.install import SYSTEM, Accounts
 from crier.lab.rest import Object, Rest
-from tests.allocator.test_process import PATIENCE, Program, free_port, program
+from tests.allocator.test_process import PATIENCE, Program, program
+from tests.places import free_port
 from tests.speaker.planner.lab import NODES, Cluster, Speaker, running, soon, until
 
 CONTROLLER: Final = f"{SYSTEM}:controller"

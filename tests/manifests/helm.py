@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.manifests.render import MANIFESTS, Document
+from tests.places import alone_in
 
 VERSION = "v3.18.6"
 KUBERNETES = "1.34.0"
@@ -31,8 +32,9 @@ def program() -> Path:
     go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
     if go is None:
         pytest.skip("no Helm: it is built from its Go module, and there is no `go` (https://go.dev/dl)")
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache) as scratch:
+    with alone_in(cache), tempfile.TemporaryDirectory(dir=cache) as scratch:
+        if kept.exists():
+            return kept
         done = subprocess.run(
             ["nice", go, "install", f"helm.sh/helm/v3/cmd/helm@{VERSION}"],
             env={**os.environ, "GOBIN": scratch, "GOWORK": "off"},

@@ -11,8 +11,9 @@ import trio
 
 from memberlist import Config, Event, open_member
 from speaker.reflex.member import KNOCKERS, Membership, knocked
+from tests.places import free_port
 
-PATIENCE = 20
+PATIENCE = 60
 """Seconds; without looking it would be for ever."""
 
 
@@ -46,9 +47,7 @@ async def test_one_that_was_not_there_when_we_joined_is_found() -> None:
         open_member(config("first")) as first,
         membership("we") as (we, joined),
     ):
-        late = Config.local(name="late", bind=("127.0.0.1", 0))
-        async with open_member(late) as found:
-            place = found.address  # a port that is free in a moment
+        place = ("127.0.0.1", free_port())
         host, port = first.address
         we.seeds((f"{host}:{port}", f"{place[0]}:{place[1]}"))
         with trio.fail_after(PATIENCE):

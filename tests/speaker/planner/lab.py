@@ -21,19 +21,14 @@ from speaker.orders import Down, Happened, Hello, Members, MemberView, Orders, S
 from speaker.planner.app import Program
 from speaker.planner.link import Link, ReflexGone
 from speaker.settings import Settings
+from tests.places import free_port
 
 T = TypeVar("T")
 
 SPACE: Final = "metallb-system"
-PATIENCE: Final = 30.0
+PATIENCE: Final = 60.0
 """Seconds after which something that should happen is taken not to."""
 NODES: Final = ("iris1", "iris2")
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def settings(node: str = "iris1", *flags: str, port: int | None = None) -> Settings:

@@ -17,7 +17,8 @@ import pytest
 from crier.lab.api.process import start_api_process
 from speaker import orders
 from speaker.orders import Hello, Orders
-from tests.speaker.planner.lab import PATIENCE, free_port
+from tests.places import free_port
+from tests.speaker.planner.lab import PATIENCE
 
 ENVIRON = {
     "METALLB_NODE_NAME": "iris1",

@@ -13,12 +13,12 @@ import trio
 from crier.kube import resources
 from crier.lab.api.faults import Order, Rule
 from speaker.orders import Orders, Vip
+from tests.places import free_port
 from tests.speaker.planner.lab import (
     PATIENCE,
     SPACE,
     Cluster,
     Speaker,
-    free_port,
     open_cluster,
     running,
     soon,
