@@ -24,7 +24,7 @@ Line: TypeAlias = dict[str, Any]
 PYTHON_PEER: Final = [sys.executable, "-m", "tests.interop.python_peer"]
 ROOT: Final = Path(__file__).parents[2]
 
-ANSWER_SECONDS: Final = 30.0
+ANSWER_SECONDS: Final = 60.0
 TAIL_LINES: Final = 40
 TAIL_WIDTH: Final = 240
 DULL: Final = {"ping", "packet"}

@@ -17,7 +17,7 @@ import trio
 from tests.interop.gobuild import CannotBuildError, cache_directory
 
 RPC_PORT: Final = 17373
-CALL_SECONDS: Final = 20.0
+CALL_SECONDS: Final = 60.0
 
 
 def serf_program(progress: Callable[[str], None] = lambda line: None) -> Path:

@@ -22,7 +22,7 @@ from tests.interop.gobuild import CannotBuildError
 Play: TypeAlias = Callable[..., Awaitable[None]]
 
 AT_ONCE: Final = 4
-SCENE_SECONDS: Final = 150.0
+SCENE_SECONDS: Final = 400.0
 
 
 class Programs:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tests.interop.cluster import KEY_256, PLAIN, departures, open_cluster
+from tests.interop.cluster import KEY_256, PLAIN, all_alive, departures, open_cluster
 from tests.interop.gobuild import MODULE_FILES
 from tests.interop.stage import Programs, Scene, Stage, scenes
 from tests.interop.story import gather, messages
@@ -55,6 +55,7 @@ async def protocol_versions(programs: Programs, go: str) -> None:
             settings = {"ProtocolVersion": version}
             peers.append(await cluster.start(kind, f"{kind}, protocol {version}", settings=settings))
             assert await peers[-1].call("join", addresses=[peers[0].address]) == 1
+        await all_alive(peers)
         await messages(peers)
         assert not any(departures(peer) for peer in peers)
 

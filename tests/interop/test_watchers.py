@@ -24,9 +24,9 @@ async def crash(cluster: Cluster, victim: Peer, watchers: list[Peer]) -> None:
     for peer in cluster.others(victim):
         dead = await peer.expect("leave", about=victim.name, since=before[peer.name], within=CRASH_SECONDS)
         if peer in watchers:
-            (lost,) = peer.seen("unreachable", before[peer.name])
-            assert lost["node"]["name"] == victim.name
-            assert lost["at"] < dead["at"]
+            lost = peer.seen("unreachable", before[peer.name], about=victim.name)
+            assert lost
+            assert lost[0]["at"] < dead["at"]
     await come_back(cluster, victim, before)
 
 

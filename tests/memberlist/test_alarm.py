@@ -10,7 +10,7 @@ import trio.testing
 
 from memberlist.alarm import Alarm, ScopeAlarm, TimerAlarm, alarm
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 LONG = 1000.0
 
 
