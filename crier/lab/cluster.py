@@ -38,7 +38,7 @@ API_PORT: Final = 6443
 STATUS_PORT: Final = 17472
 MACHINES_OWN: Final = Path("/etc/metallb")
 """Settings that this machine may have as a node of a real cluster; the lab's nodes must not see them."""
-START_PATIENCE: Final = 30.0
+START_PATIENCE: Final = 60.0
 STATUS_PATIENCE: Final = 1.0
 MAX_STATUS: Final = 4 * 1024 * 1024
 STOP_PATIENCE: Final = 15.0

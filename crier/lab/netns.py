@@ -28,7 +28,7 @@ CLONE_NEWNET: Final = 0x40000000
 SIOCGIFFLAGS: Final = 0x8913  # netdevice(7)
 SIOCSIFFLAGS: Final = 0x8914
 IFF_UP: Final = 1
-COMMAND_TIMEOUT: Final = 20.0
+COMMAND_TIMEOUT: Final = 60.0
 """Seconds for one `ip` or `nft`; they take milliseconds, so this is a hang and not a slow machine."""
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)

@@ -20,7 +20,7 @@ from crier.lab.probes import Segment, Summary
 from crier.lab.process import Processes
 from crier.lab.services import LabService
 
-ANSWER_PATIENCE: Final = 5.0
+ANSWER_PATIENCE: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from crier.lab import netns
 from crier.lab.errors import LabError
 
 BASE: Final = Path("/run/crier-lab")
-KILL_PATIENCE: Final = 5.0
+KILL_PATIENCE: Final = 20.0
 """Seconds to wait for killed processes to be gone before saying so."""
 _NAME: Final = re.compile(r"[0-9a-f]{6}")
 _UNBORN_AGE: Final = 60.0

@@ -32,7 +32,7 @@ from crier.kube.watch import Mirror, watch
 from crier.lab.api import Faults, open_api
 
 SYSTEM = "metallb-system"
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds until a test gives up; what it waits for takes milliseconds."""
 
 

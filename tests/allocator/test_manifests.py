@@ -37,7 +37,7 @@ def build(folder: str) -> list[dict[str, Any]]:
         ["kubectl", "kustomize", str(MANIFESTS / folder)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=True,
     )
     return [each for each in yaml.safe_load_all(done.stdout) if each]

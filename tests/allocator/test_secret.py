@@ -73,6 +73,6 @@ async def test_it_is_tried_until_it_is_there() -> None:
             Rule(verb="get", resource="secrets", status=503, times=1),
             Rule(verb="create", resource="secrets", status=504, applied=True, times=1),
         )
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             await ensure_secret(cluster.api, SYSTEM, "memberlist", "")
         assert cluster.faults.counted["create secrets"] == 1, "made although nobody said so; not made again"

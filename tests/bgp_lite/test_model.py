@@ -134,7 +134,7 @@ def _one_message_a_write(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(core, "BATCH", 1)
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.integers(0, 2**32), st.lists(st.integers(0, 9), max_size=25))
 def test_the_router_ends_with_what_is_wanted(seed: int, story: list[int]) -> None:
     rng = random.Random(seed)

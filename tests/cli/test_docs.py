@@ -30,7 +30,7 @@ from crier.inspect.overview import (
 )
 from crier.inspect.records import Event
 from tests.cli.conftest import Stage
-from tests.cli.test_verbs import crier
+from tests.cli.test_verbs import TIMEOUT, crier
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "cli.md"
 TEXT = DOCUMENT.read_text(encoding="utf-8")
@@ -59,7 +59,7 @@ def test_a_command_of_ours(
     if arguments[0] in ("drain", "undrain"):
         # no speaker runs on this stage, so nothing can be verified
         arguments += ["--force", "--move-timeout", "0.5"]
-    done = crier(stage.kubeconfig, *arguments, "--timeout", "2")
+    done = crier(stage.kubeconfig, *arguments, "--timeout", TIMEOUT)
     assert done.returncode in (Exit.OK, Exit.WRONG, Exit.PARTIAL), done.stderr
     assert done.stdout
 

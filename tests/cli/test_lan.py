@@ -70,7 +70,7 @@ async def test_what_is_shown_is_what_is_and_a_drain_is_not_noticed() -> None:
             lost.append(await _drain_and_undrain(lab, owners, victim))
         assert sum(lost[-1].values()) == 0, f"{victim} was drained of its own among {owners}: {lost}"
         lab.cluster.kill_speaker(victim)
-        await lab.cluster.speaker(victim).wait(10)
+        await lab.cluster.speaker(victim).wait(PATIENCE)
         found = await _once_moved(lab, victim)
         assert {node["name"] for node in found["nodes"] if not node["heard"]} == {victim}
         assert any(problem["about"] == victim for problem in found["problems"])

@@ -24,6 +24,8 @@ from tests.cli.pictures import pod
 pytestmark = pytest.mark.e2e
 CRIER = Path(sys.executable).parent / "crier"
 LOOKING = ("status", "pools", "events", "why", "simulate", "drain", "undrain", "doctor", "support-bundle")
+TIMEOUT = "30"
+"""Seconds for each request: who does not answer on this stage refuses at once."""
 ARGUMENTS = {"why": ["web"], "simulate": ["fail", "iris1"], "drain": ["iris1"], "undrain": ["iris1"]}
 
 
@@ -54,7 +56,7 @@ def crier(kubeconfig: Path | str, *arguments: str) -> Done:
 
 
 def document(stage: Stage, *arguments: str, status: Exit) -> dict[str, Any]:
-    done = crier(stage.kubeconfig, *arguments, "--json", "--timeout", "2")
+    done = crier(stage.kubeconfig, *arguments, "--json", "--timeout", TIMEOUT)
     assert done.returncode == status, done.stdout + done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     assert found["apiVersion"] == "crier.dev/v1"
@@ -69,7 +71,7 @@ def test_status_without_a_word_from_speakers(stage: Stage) -> None:
     wrong = {problem["about"] for problem in found["problems"]}
     assert {"default/waits", *NODES} <= wrong
     assert found["moves"][0]["node"] == "iris1"
-    text = crier(stage.kubeconfig, "status", "--timeout", "2").stdout
+    text = crier(stage.kubeconfig, "status", "--timeout", TIMEOUT).stdout
     for word in ("iris1", "192.0.2.1", "default/waits", "has no address", "did not answer"):
         assert word in text
 
@@ -103,7 +105,7 @@ def test_simulate_asks_nobody_s_leave(stage: Stage) -> None:
 
 
 def test_a_drain_that_could_not_be_verified_is_not_begun(stage: Stage) -> None:
-    done = crier(stage.kubeconfig, "drain", "iris1", "--timeout", "2")
+    done = crier(stage.kubeconfig, "drain", "iris1", "--timeout", TIMEOUT)
     assert done.returncode == Exit.PARTIAL
     assert "no speaker could be asked" in done.stderr
     node = stage.rest.get("/api/v1/nodes/iris1") or {}
@@ -111,13 +113,13 @@ def test_a_drain_that_could_not_be_verified_is_not_begun(stage: Stage) -> None:
 
 
 def test_an_undrain_that_could_not_be_verified_is_not_begun(stage: Stage) -> None:
-    crier(stage.kubeconfig, "drain", "iris1", "--force", "--timeout", "2", "--move-timeout", "1")
+    crier(stage.kubeconfig, "drain", "iris1", "--force", "--timeout", TIMEOUT, "--move-timeout", "1")
     before = (stage.rest.get("/api/v1/nodes/iris1") or {})["metadata"]
-    done = crier(stage.kubeconfig, "undrain", "iris1", "--timeout", "2")
+    done = crier(stage.kubeconfig, "undrain", "iris1", "--timeout", TIMEOUT)
     assert done.returncode == Exit.PARTIAL
     assert "nothing was changed: the speaker on iris1 does not answer" in done.stderr
     assert (stage.rest.get("/api/v1/nodes/iris1") or {})["metadata"] == before
-    done = crier(stage.kubeconfig, "undrain", "iris1", "--force", "--timeout", "2")
+    done = crier(stage.kubeconfig, "undrain", "iris1", "--force", "--timeout", TIMEOUT)
     assert done.returncode == Exit.OK, done.stderr
     assert "not verified: the speaker on iris1 does not answer" in done.stdout
     after = (stage.rest.get("/api/v1/nodes/iris1") or {})["metadata"]
@@ -130,7 +132,7 @@ def test_what_cannot_be_asked_on_the_wire_is_known_before_anything_is_changed(
     stage: Stage, verb: str
 ) -> None:
     before = (stage.rest.get("/api/v1/nodes/iris1") or {})["metadata"]
-    done = crier(stage.kubeconfig, verb, "iris1", "--force", "--wire", "nope", "--timeout", "2")
+    done = crier(stage.kubeconfig, verb, "iris1", "--force", "--wire", "nope", "--timeout", TIMEOUT)
     assert done.returncode == Exit.NOT_FOUND
     assert done.stderr == f"crier {verb}: --wire: there is no interface nope here\n"
     assert (stage.rest.get("/api/v1/nodes/iris1") or {})["metadata"] == before
@@ -147,7 +149,7 @@ def test_what_cannot_be_asked_on_the_wire_is_known_before_anything_is_changed(
     ],
 )
 def test_wrong_names(stage: Stage, arguments: list[str], said: str) -> None:
-    done = crier(stage.kubeconfig, *arguments, "--timeout", "2")
+    done = crier(stage.kubeconfig, *arguments, "--timeout", TIMEOUT)
     assert done.returncode == Exit.NOT_FOUND
     assert done.stdout == ""
     assert said in done.stderr
@@ -166,7 +168,7 @@ def test_the_doctor_says_what_is_wrong_and_what_to_do(stage: Stage) -> None:
 
 def test_a_bundle_has_everything_but_secrets(stage: Stage, tmp_path: Path) -> None:
     file = tmp_path / "bundle.tar.gz"
-    done = crier(stage.kubeconfig, "support-bundle", "--output", str(file), "--timeout", "2")
+    done = crier(stage.kubeconfig, "support-bundle", "--output", str(file), "--timeout", TIMEOUT)
     assert done.returncode == Exit.PARTIAL, done.stderr
     assert file.stat().st_mode & 0o077 == 0
     with tarfile.open(file) as bundle:
@@ -195,38 +197,38 @@ def test_a_bundle_has_everything_but_secrets(stage: Stage, tmp_path: Path) -> No
 def test_roles(stage: Stage) -> None:
     """What manifests/base/access.yaml gives is enough, and no more than is said."""
     if not stage.real:
-        assert crier(stage.kubeconfig, "doctor", "--timeout", "2").returncode == Exit.WRONG
+        assert crier(stage.kubeconfig, "doctor", "--timeout", TIMEOUT).returncode == Exit.WRONG
         return  # the embedded API lets everybody do everything
     viewer = stage.as_account("viewer", cluster_role="crier-viewer", role="crier-viewer")
     operator = stage.as_account("operator", cluster_role="crier-operator", role="crier-viewer")
     stranger = stage.as_account("stranger")
     half = stage.as_account("half", role="crier-viewer")
     for verb in ("status", "why", "simulate", "pools", "events"):
-        done = crier(viewer, verb, *ARGUMENTS.get(verb, []), "--timeout", "2")
+        done = crier(viewer, verb, *ARGUMENTS.get(verb, []), "--timeout", TIMEOUT)
         assert done.returncode in (Exit.OK, Exit.WRONG, Exit.PARTIAL), done.stderr
         assert "forbidden" not in done.stdout + done.stderr
-    done = crier(viewer, "drain", "iris1", "--force", "--timeout", "2", "--move-timeout", "1")
+    done = crier(viewer, "drain", "iris1", "--force", "--timeout", TIMEOUT, "--move-timeout", "1")
     assert done.returncode == Exit.FORBIDDEN
     assert 'cannot patch resource "nodes"' in done.stderr
-    rights = json.loads(crier(viewer, "doctor", "--json", "--timeout", "2").stdout)["checks"]
+    rights = json.loads(crier(viewer, "doctor", "--json", "--timeout", TIMEOUT).stdout)["checks"]
     refused = [check["text"] for check in rights if check["name"] == "permissions"]
     assert refused == ["you may not patch nodes, which is needed by drain, undrain"]
 
-    done = crier(operator, "drain", "iris1", "--force", "--timeout", "2", "--move-timeout", "1")
+    done = crier(operator, "drain", "iris1", "--force", "--timeout", TIMEOUT, "--move-timeout", "1")
     assert done.returncode == Exit.OK, done.stderr
     node = (stage.rest.get("/api/v1/nodes/iris1") or {})["metadata"]
     assert node["annotations"]["crier.dev/drain"] == "*"
     assert node["labels"]["node.kubernetes.io/exclude-from-external-load-balancers"] == "crier-drain"
-    done = crier(operator, "undrain", "iris1", "--force", "--timeout", "2", "--move-timeout", "1")
+    done = crier(operator, "undrain", "iris1", "--force", "--timeout", TIMEOUT, "--move-timeout", "1")
     assert done.returncode == Exit.OK, done.stderr
 
     for verb in LOOKING:
         if verb in ("doctor", "support-bundle"):
             continue
-        done = crier(stranger, verb, *ARGUMENTS.get(verb, []), "--timeout", "2")
+        done = crier(stranger, verb, *ARGUMENTS.get(verb, []), "--timeout", TIMEOUT)
         assert done.returncode == Exit.FORBIDDEN, (verb, done.stdout, done.stderr)
         assert "forbidden" in done.stderr
-    done = crier(half, "status", "--timeout", "2")
+    done = crier(half, "status", "--timeout", TIMEOUT)
     assert done.returncode in (Exit.PARTIAL, Exit.WRONG)
     assert "could not be read" in done.stdout
 

@@ -17,7 +17,8 @@ from crier.lab import runs
 from crier.lab.runs import Run, start_time
 
 CRIER = Path(sys.executable).parent / "crier"
-PATIENCE = 120.0
+PATIENCE = 300.0
+"""Seconds until a test gives up; a demo takes a tenth of it, on a machine that does nothing else."""
 
 
 @contextmanager

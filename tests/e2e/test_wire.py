@@ -9,7 +9,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,17 +25,20 @@ from scapy.packet import Packet
 from scapy.utils import rdpcap
 
 from crier.lab import runs
+from crier.lab.client import PROBE_DEADLINE
 from crier.lab.cluster import Cluster, Settings
 from crier.lab.lan import Host
 from crier.lab.observe import Observer, Snapshot
-from crier.lab.prober import Prober, Vip
+from crier.lab.prober import Lateness, Prober, Vip, VipRecord
 from crier.lab.process import LabProcess
 from crier.lab.scenarios import Director
 from crier.lab.services import parse_services
+from speaker.settings import DEFAULT_GOSSIP_PORT
 
 pytestmark = pytest.mark.e2e
 
 GOSSIP_PORT = 17946
+PATIENCE = 60
 
 
 @dataclass(slots=True)
@@ -44,10 +47,12 @@ class Lab:
     prober: Prober
     director: Director
 
-    def capture(self, host: Host, name: str, expression: str) -> Capture:
+    def capture(self, host: Host, name: str, expression: str, *, count: int = 0) -> Capture:
+        """What comes and goes there, until it is stopped or there were so many packets."""
         file = self.cluster.run.directory / f"{name}.pcap"
         # Each packet at once, to us and to the file: the last ones are those we are after.
         command = ["tcpdump", "-Z", "root", "--immediate-mode", "-U", "-n", "-i", "eth0", "-w", str(file)]
+        command += ["-c", str(count)] if count else []
         command += expression.split()
         return Capture(self.cluster.processes.start(f"tcpdump-{name}", command, namespace=host.netns), file)
 
@@ -60,24 +65,27 @@ class Capture:
     async def ready(self) -> None:
         await _until(lambda: "listening" in self.process.tail())
 
-    async def stop(self) -> list[Packet]:
-        self.process.expected = True
-        self.process.send(signal.SIGINT)
-        await self.process.wait(10)
+    async def end(self) -> list[Packet]:
+        """All of it, once there were as many as were asked for."""
+        await self.process.wait(PATIENCE)
+        return self.packets()
+
+    def packets(self) -> list[Packet]:
+        """What there is by now."""
         return list(rdpcap(str(self.file)))
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         while True:
             if condition():
                 return
-            await trio.sleep(0.02)
+            await trio.sleep(0.05)
 
 
 @asynccontextmanager
 async def open_lab(
-    *, services: str, gossip_port: int | None = None, nodes: int = 3, patience: float = 100.0
+    *, services: str, gossip_port: int | None = None, nodes: int = 3, patience: float = 300.0
 ) -> AsyncIterator[Lab]:
     """So many nodes, steady; all that is done with them takes at most `patience` seconds."""
     run = runs.create()
@@ -102,7 +110,7 @@ async def open_lab(
     finally:
         run.remove()
         for process in cluster.processes.all.values():
-            process.popen.wait(timeout=10)
+            process.popen.wait(timeout=PATIENCE)
             for pipe in (process.popen.stdin, process.popen.stdout):
                 if pipe is not None:
                     pipe.close()
@@ -111,14 +119,11 @@ async def open_lab(
 async def test_gossip_is_encrypted_the_way_metallb_does_it() -> None:
     async with open_lab(services="web", gossip_port=GOSSIP_PORT) as lab:
         node = lab.cluster.lan.nodes["node-1"]
-        capture = lab.capture(node, "gossip", "udp")
-        await capture.ready()
-        await trio.sleep(1.5)
-        packets = [p for p in await capture.stop() if UDP in p]
+        ports = f"udp port {GOSSIP_PORT} or udp port {DEFAULT_GOSSIP_PORT}"
+        packets = await lab.capture(node, "gossip", ports, count=50).end()
         secret = (lab.cluster.kubelet.secret_directory("node-1") / "secretkey").read_bytes()
+    assert not [p for p in packets if DEFAULT_GOSSIP_PORT in (p[UDP].sport, p[UDP].dport)], "not asked for"
     gossip = [bytes(p[UDP].payload) for p in packets if GOSSIP_PORT in (p[UDP].sport, p[UDP].dport)]
-    assert len(gossip) > 20
-    assert not [p for p in packets if 7946 in (p[UDP].sport, p[UDP].dport)], "the port is the one asked for"
     # The first 32 octets of the secret's text and the digest of nothing: what MetalLB's code comes to.
     ours = AESGCM((secret + hashlib.sha256(b"").digest())[:32])
     other = AESGCM(bytes(32))
@@ -135,23 +140,28 @@ async def test_gossip_is_encrypted_the_way_metallb_does_it() -> None:
 async def test_the_successor_announces_itself_to_everybody() -> None:
     async with open_lab(services="web,web6") as lab:
         capture = lab.capture(lab.cluster.lan.client, "failover", "arp or icmp6")
-        before = await lab.prober.state()
         await capture.ready()
-        for address in before:
-            owner = (await lab.prober.state())[address].owners[0]
-            await _kill_and_move(lab, owner, address)
-        packets = await capture.stop()
-        after = await lab.prober.state()
-    macs = {host.name: host.mac for host in lab.cluster.lan.nodes.values()}
-    arps = [
+        macs = {host.name: host.mac for host in lab.cluster.lan.nodes.values()}
+        for address in await lab.prober.state():
+            killed = await _owner(lab, address)
+            lab.cluster.kill_speaker(killed)
+            await lab.cluster.speaker(killed).wait(PATIENCE)
+            successor = await _owner(lab, address, other_than=killed)
+            # what was sent is written to the file a moment later, and sent again if it got lost
+            await _until(lambda: (address, macs[successor]) in _announced(capture.packets()))  # noqa: B023
+
+
+def _announced(packets: Iterable[Packet]) -> set[tuple[str, str]]:
+    """Who told everybody to have which address: (address, hardware address)."""
+    arps = {
         (p[ARP].psrc, p[ARP].hwsrc)
         for p in packets
         if ARP in p
         and p[ARP].psrc == p[ARP].pdst
         and p[Ether].dst == "ff:ff:ff:ff:ff:ff"
         and p[ARP].hwsrc == p[Ether].src
-    ]
-    advertisements = [
+    }
+    advertisements = {
         (p[ICMPv6ND_NA].tgt, p[ICMPv6NDOptDstLLAddr].lladdr)
         for p in packets
         if ICMPv6ND_NA in p
@@ -160,31 +170,33 @@ async def test_the_successor_announces_itself_to_everybody() -> None:
         and p[ICMPv6ND_NA].S == 0
         and p[ICMPv6ND_NA].O == 1
         and p[ICMPv6NDOptDstLLAddr].lladdr == p[Ether].src
-    ]
-    for address in before:
-        heard = advertisements if ":" in address else arps
-        announced = {mac for claimed, mac in heard if claimed == address}
-        assert macs[after[address].owners[0]] in announced, (address, heard)
+    }
+    return arps | advertisements
 
 
-async def _kill_and_move(lab: Lab, owner: str, address: str) -> None:
-    """SIGKILL the owner's speaker and wait until somebody else answers."""
-    lab.cluster.kill_speaker(owner)
-    await lab.cluster.speaker(owner).wait(10)
-    with trio.fail_after(30):
+async def _owner(lab: Lab, address: str, *, other_than: str = "") -> str:
+    """The one that answers for it, once there is one."""
+    with trio.fail_after(PATIENCE):
         while True:
-            if (await lab.prober.state())[address].owners not in ((), (owner,)):
-                return
+            nodes = (await lab.prober.state())[address].owners
+            if len(nodes) == 1 and other_than not in nodes:
+                return nodes[0]
             await trio.sleep(0.05)
 
 
 async def _planners(lab: Lab) -> dict[str, int]:
     pids = {}
-    for node in lab.cluster.lan.nodes:
-        status = await lab.cluster.status(node)
-        assert status is not None
-        pids[node] = int(status["planner"]["pid"])
+    with trio.fail_after(PATIENCE):
+        while missing := [node for node in lab.cluster.lan.nodes if node not in pids]:
+            status = await lab.cluster.status(missing[0])
+            if status is not None:
+                pids[missing[0]] = int(status["planner"]["pid"])
     return pids
+
+
+def _lost_nothing(record: VipRecord, late: Lateness) -> bool:
+    """A probe whose backend, or our client, stood still for as long as it may take is not the speakers'."""
+    return record.probes.lost == 0 or max(late.client, late.backend) > PROBE_DEADLINE / 2
 
 
 async def test_without_planners_nothing_moves_and_a_failover_still_happens() -> None:
@@ -198,17 +210,17 @@ async def test_without_planners_nothing_moves_and_a_failover_still_happens() -> 
         victim = next(iter(owners.values()))[0]
         lab.cluster.lan.cut(victim, silent=True)
         cut_at = time.monotonic()
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE):
             while True:
                 vips = await lab.prober.state()
                 if all(len(v.owners) == 1 and v.owners[0] != victim and v.good_since for v in vips.values()):
                     break
                 await trio.sleep(0.05)
-        records, _ = await lab.prober.result(cut_at, time.monotonic())
+        records, late = await lab.prober.result(cut_at, time.monotonic())
         for address, record in records.items():
             if owners[address] != (victim,):
-                assert record.probes.lost == 0, f"{address} was not touched"
-                assert vips[address].owners == owners[address]
+                assert _lost_nothing(record, late), f"{address} was not touched"
+                assert record.asks.answerers == owners[address]
         lab.cluster.lan.heal(victim)
         await lab.director.steady()
         for node, pid in (await _planners(lab)).items():
@@ -225,10 +237,10 @@ async def test_a_planner_killed_in_quiet_times_is_not_noticed_by_the_client() ->
         for pid in first.values():
             os.kill(pid, signal.SIGKILL)
         after = (await lab.director.steady()).vips
-        records, _ = await lab.prober.result(at, time.monotonic())
+        records, late = await lab.prober.result(at, time.monotonic())
         assert {a: v.owners for a, v in after.items()} == {a: v.owners for a, v in before.items()}
         assert all(pid != first[node] for node, pid in (await _planners(lab)).items())
         for record in records.values():
             assert record.asks.answerers == record.probes.answerers, "the same node all along"
             assert len(record.asks.answerers) == 1
-            assert record.probes.lost == 0
+            assert _lost_nothing(record, late)

@@ -102,7 +102,7 @@ async def recording() -> AsyncIterator[tuple[Lab, Recorder]]:
 async def sent(lab: Lab, count: int) -> list[dict[str, Any]]:
     """What is there, once it is that many or has been counted up that often."""
     api = Api.at(lab.url)
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while True:
             found = [
                 msgspec.json.decode(item)

@@ -27,7 +27,7 @@ from crier.kube.resources import NAMESPACES, SERVICES
 from crier.kube.watch import MAX_GONE, Change, EventDecoder, Mirror, backoff, version_number, watch
 from crier.lab.api import Faults, Rule, open_api
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @dataclass

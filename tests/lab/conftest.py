@@ -29,7 +29,7 @@ _new_client: Any = config.new_client_from_config  # the package has no types of 
 _serial = itertools.count(1)
 
 T = TypeVar("T")
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds until a test gives up; what it waits for takes milliseconds."""
 
 
@@ -90,7 +90,7 @@ class ApiServer:
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         pool = self.client.rest_client.pool_manager
         reply = pool.request(
-            method, configuration.host + path, body=data, headers=headers, retries=False, timeout=30
+            method, configuration.host + path, body=data, headers=headers, retries=False, timeout=PATIENCE
         )
         return Answer(reply.status, reply.headers, reply.data.decode())
 
@@ -112,7 +112,7 @@ class ApiServer:
             "EDITOR": "true",
         }
         done = subprocess.run(
-            command, input=stdin, capture_output=True, text=True, timeout=60, env=environment
+            command, input=stdin, capture_output=True, text=True, timeout=PATIENCE, env=environment
         )
         if check:
             assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"

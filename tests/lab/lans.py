@@ -15,7 +15,9 @@ from crier.lab.lan import Host, Lan
 from crier.lab.process import Processes
 from crier.lab.runs import Run
 
-PATIENCE = 15.0
+PATIENCE = 60.0
+"""Seconds until a test gives up; a busy machine may need many."""
+ECHO_PATIENCE = "30"
 
 
 @contextmanager
@@ -45,8 +47,14 @@ def inside(host: Host, *argv: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
 
 
-def pings(host: Host, address: object, *, count: int = 1) -> bool:
-    return inside(host, "ping", "-q", "-c", str(count), "-W", "1", str(address)).returncode == 0
+def pings(host: Host, address: object) -> bool:
+    """Whether one echo comes back within a second."""
+    return inside(host, "ping", "-q", "-c", "1", "-W", "1", str(address)).returncode == 0
+
+
+def reaches(host: Host, address: object) -> bool:
+    """Whether one of many echoes comes back."""
+    return inside(host, "ping", "-q", "-c", "1", "-w", ECHO_PATIENCE, str(address)).returncode == 0
 
 
 def start_backend(processes: Processes, host: Host, ports: Sequence[str]) -> None:
@@ -61,7 +69,7 @@ def start_backend(processes: Processes, host: Host, ports: Sequence[str]) -> Non
 
 
 def ask_udp(
-    host: Host, address: object, port: int, *, source_port: int = 0, patience: float = 0.5
+    host: Host, address: object, port: int, *, source_port: int = 0, patience: float = PATIENCE
 ) -> bytes | None:
     """One datagram from a host and its answer; None when none came."""
     family = socket.AF_INET6 if ":" in str(address) else socket.AF_INET
@@ -83,7 +91,7 @@ def ask_udp(
 def ask_tcp(host: Host, address: object, port: int) -> bytes | None:
     def ask() -> bytes | None:
         try:
-            with socket.create_connection((str(address), port), timeout=1.0) as sock:
+            with socket.create_connection((str(address), port), timeout=PATIENCE) as sock:
                 sock.sendall(b"GET / HTTP/1.0\r\n\r\n")
                 answer = b""
                 while piece := sock.recv(4096):

@@ -209,7 +209,7 @@ def test_watching(api_server: ApiServer, namespace: str, tmp_path: Path, form: s
             "configmaps",
             "-w",
         ),
-        "--request-timeout=30s",  # ends a test that would wait for ever
+        "--request-timeout=60s",  # ends a test that would wait for ever
         *(("-o", "jsonpath={.metadata.name}{'\\n'}") if form == "json" else ("--no-headers",)),
         *("-l", "seen=yes"),
     ]
@@ -225,6 +225,6 @@ def test_watching(api_server: ApiServer, namespace: str, tmp_path: Path, form: s
             assert watching.stdout.readline().split()[0] == name
     finally:
         watching.terminate()
-        watching.wait(10)
+        watching.wait(60)
         if watching.stdout:
             watching.stdout.close()

@@ -21,11 +21,12 @@ from crier.lab.api.process import ApiStartError
 
 COMMAND = (sys.executable, "-m", "crier.lab.api")
 MAPS = "/api/v1/namespaces/default/configmaps"
+PATIENCE = 60.0
 
 
 def get(url: str, path: str, **headers: str) -> tuple[int, bytes]:
     address = url.removeprefix("http://")
-    connection = http.client.HTTPConnection(address, timeout=10)
+    connection = http.client.HTTPConnection(address, timeout=PATIENCE)
     try:
         connection.request("GET", path, headers=headers)
         reply = connection.getresponse()
@@ -46,7 +47,7 @@ def test_it_says_where_it_listens_on_stdout() -> None:
         assert get(six, "/readyz") == (200, b"ok")
     finally:
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(PATIENCE) == 0
         if process.stdout:
             process.stdout.close()
 
@@ -56,12 +57,12 @@ def test_sigterm_ends_it_with_watches_open() -> None:
     with start_api_process() as api, contextlib.ExitStack() as open_connections:
         address = api.url.removeprefix("http://")
         for _ in range(5):
-            connection = http.client.HTTPConnection(address, timeout=10)
+            connection = http.client.HTTPConnection(address, timeout=PATIENCE)
             open_connections.callback(connection.close)
             connection.request("GET", f"{MAPS}?watch=true")
             open_connections.enter_context(connection.getresponse())
         api.process.send_signal(signal.SIGTERM)
-        assert api.process.wait(10) == 0
+        assert api.process.wait(PATIENCE) == 0
 
 
 @pytest.mark.e2e
@@ -78,7 +79,7 @@ def test_it_ends_with_its_parent() -> None:
     assert parent.stdout is not None
     with parent.stdout:
         (url,) = json.loads(parent.stdout.readline())["listening"]
-        watching = http.client.HTTPConnection(url.removeprefix("http://"), timeout=20)
+        watching = http.client.HTTPConnection(url.removeprefix("http://"), timeout=PATIENCE)
         watching.request("GET", f"{MAPS}?watch=true")
         stream = watching.getresponse()
         parent.kill()
@@ -108,7 +109,7 @@ def test_a_process_dies_on_order() -> None:
         api.faults({"die_after": {"requests": 1, "verb": "list", "exit": True}})
         with pytest.raises((ConnectionError, http.client.BadStatusLine)):
             get(api.url, MAPS)
-        assert api.process.wait(10) == 70
+        assert api.process.wait(PATIENCE) == 70
 
 
 @pytest.mark.e2e
@@ -122,7 +123,7 @@ def test_a_process_dies_on_order() -> None:
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(arguments: list[str], message: str) -> None:
-    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 2
     assert message in done.stderr.splitlines()[-1]
 
@@ -172,9 +173,10 @@ def test_one_process_serves_a_namespace_and_loopback(netns: Path) -> None:
     with start_api_process("--listen-netns", f"{netns}=192.0.2.1:0") as api:
         here, there = api.urls
         assert get(here, "/healthz") == (200, b"ok")
-        fetch = f"import urllib.request as u; print(u.urlopen('{there}/healthz', timeout=10).read().decode())"
+        fetch = f"import urllib.request as u; print(u.urlopen('{there}/healthz', timeout=30).read().decode())"
         seen = subprocess.run(
             ["ip", "netns", "exec", netns.name, sys.executable, "-c", fetch],
-            capture_output=True, text=True, timeout=30, env={"PATH": os.environ["PATH"], "no_proxy": "*"},
+            capture_output=True, text=True, timeout=PATIENCE,
+            env={"PATH": os.environ["PATH"], "no_proxy": "*"},
         )  # fmt: skip
         assert seen.stdout.strip() == "ok", seen.stderr

@@ -131,7 +131,7 @@ def test_a_watch_goes_on_where_the_list_ended(api_server: ApiServer, namespace: 
     api_server.call("PATCH", config_maps(namespace) + "/c000", {"data": {"a": "1"}}, content_type=MERGE)
     api_server.call("DELETE", config_maps(namespace) + "/c001")
     api_server.call("POST", config_maps(namespace), {"metadata": {"name": "new"}})
-    events = api_server.watch(config_maps(namespace), resourceVersion=revision, timeoutSeconds=1)
+    events = api_server.watch(config_maps(namespace), resourceVersion=revision, timeoutSeconds=2)
     seen = [(event["type"], event["object"]["metadata"]["name"]) for event in events]
     assert seen == [("MODIFIED", "c000"), ("DELETED", "c001"), ("ADDED", "new")]
     revisions = [int(event["object"]["metadata"]["resourceVersion"]) for event in events]
@@ -145,7 +145,7 @@ def test_a_watch_from_nowhere_begins_with_what_there_is(
     api_server: ApiServer, namespace: str, query: dict[str, int]
 ) -> None:
     fill(api_server, namespace, 3)
-    events = api_server.watch(config_maps(namespace), labelSelector="parity", timeoutSeconds=1, **query)
+    events = api_server.watch(config_maps(namespace), labelSelector="parity", timeoutSeconds=2, **query)
     assert [(event["type"], event["object"]["metadata"]["name"]) for event in events] == [
         ("ADDED", "c000"), ("ADDED", "c001"), ("ADDED", "c002"),
     ]  # fmt: skip
@@ -158,7 +158,7 @@ def test_coming_to_match_is_added_and_ceasing_to_is_deleted(api_server: ApiServe
     for parity in ("odd", "even", "other"):
         body = {"metadata": {"labels": {"parity": parity}}}
         assert api_server.call("PATCH", path, body, content_type=MERGE).status == 200
-    query = {"resourceVersion": revision, "labelSelector": quote("parity in (even)"), "timeoutSeconds": 1}
+    query = {"resourceVersion": revision, "labelSelector": quote("parity in (even)"), "timeoutSeconds": 2}
     events = api_server.watch(config_maps(namespace), **query)
     labels = [(event["type"], event["object"]["metadata"]["labels"]["parity"]) for event in events]
     assert labels == [("DELETED", "even"), ("ADDED", "even"), ("DELETED", "even")], (
@@ -170,7 +170,7 @@ def test_coming_to_match_is_added_and_ceasing_to_is_deleted(api_server: ApiServe
 
 def test_one_object_is_watched_by_name(api_server: ApiServer, namespace: str) -> None:
     fill(api_server, namespace, 3)
-    events = api_server.watch(config_maps(namespace), fieldSelector="metadata.name%3Dc001", timeoutSeconds=1)
+    events = api_server.watch(config_maps(namespace), fieldSelector="metadata.name%3Dc001", timeoutSeconds=2)
     assert [event["object"]["metadata"]["name"] for event in events] == ["c001"]
 
 
@@ -205,7 +205,7 @@ def test_the_official_client_sees_a_write(api_server: ApiServer, namespace: str)
 
     thread = threading.Thread(target=follow)
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     core.create_namespaced_config_map(namespace, {"metadata": {"name": "second"}})
     core.patch_namespaced_config_map("second", namespace, {"data": {"a": "b"}})
     core.delete_namespaced_config_map("second", namespace)
@@ -233,7 +233,7 @@ def test_a_table_is_what_kubectl_prints(api_server: ApiServer, namespace: str) -
 
 def test_a_watch_may_be_of_tables(api_server: ApiServer, namespace: str) -> None:
     fill(api_server, namespace, 2)
-    path = f"{config_maps(namespace)}?watch=1&timeoutSeconds=1&labelSelector=parity"
+    path = f"{config_maps(namespace)}?watch=1&timeoutSeconds=2&labelSelector=parity"
     accept = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
     answer = api_server.call("GET", path, accept=accept)
     first, second = map(json.loads, answer.text.splitlines())

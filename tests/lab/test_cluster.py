@@ -25,7 +25,7 @@ from crier.lab.rest import Rest, RestError
 from crier.lab.runs import Run
 from crier.lab.services import CATALOGUE
 from crier.lab.view import open_view
-from tests.lab.lans import eventually, open_lan
+from tests.lab.lans import PATIENCE, eventually, open_lan
 
 
 @pytest.mark.netns
@@ -60,7 +60,7 @@ async def test_a_programs_environment_is_only_what_it_is_given(
     with open_lan(tmp_path) as (network, _, processes):
         host = network.nodes["node-1"]
         process = processes.start("env", ["env"], namespace=host.netns, environment={"METALLB_POD_NAME": "p"})
-        assert await process.wait(10) == 0
+        assert await process.wait(PATIENCE) == 0
         said = dict(line.split("=", 1) for line in process.tail(50).splitlines())
         assert said["METALLB_POD_NAME"] == "p"
         assert "the caller's own" not in said.values()
@@ -76,7 +76,7 @@ async def test_all_that_a_program_started_dies_with_it(tmp_path: Path) -> None:
         process = processes.start("parent", ["sh", "-c", script], namespace=host.netns)
         eventually(lambda: len(list(netns.members(host.netns))) == 2, "both")
         process.kill_tree()
-        await process.wait(5)
+        await process.wait(PATIENCE)
         eventually(lambda: not list(netns.members(host.netns)), "the end of both")
         process.kill_tree()  # nothing left: nothing happens
 
@@ -90,7 +90,7 @@ async def test_a_program_that_does_not_end_is_an_error(tmp_path: Path) -> None:
             await process.wait(0.0)
     finally:
         process.popen.kill()
-        process.popen.wait(timeout=5)
+        process.popen.wait(timeout=PATIENCE)
 
 
 def test_an_api_that_is_not_there_is_one_error() -> None:

@@ -18,7 +18,7 @@ from crier.lab.conntrack import forget_udp
 from crier.lab.datapath import Backend, Front, lost_backends, plan, render
 from crier.lab.lan import Lan
 from crier.lab.process import Processes
-from tests.lab.lans import ask_tcp, ask_udp, open_lan, start_backend
+from tests.lab.lans import PATIENCE, ask_tcp, ask_udp, open_lan, start_backend
 
 VIP4 = ip_address("172.30.0.200")
 VIP6 = ip_address("fd00:c71e:7::200")
@@ -179,9 +179,9 @@ def test_the_source_is_kept_here_and_masked_for_elsewhere(
     netns.nft(here.netns, render(fronts))
     with netns.open_socket(there.netns, socket.AF_INET, socket.SOCK_DGRAM) as listener:
         listener.bind((str(there.ipv4), 9999))
-        listener.settimeout(5)
+        listener.settimeout(PATIENCE)
         with netns.open_socket(client.netns, socket.AF_INET, socket.SOCK_DGRAM) as sender:
-            sender.settimeout(5)
+            sender.settimeout(PATIENCE)
             sender.sendto(b"who am I?", (str(VIP4), 8000))
             _, seen = listener.recvfrom(100)
             assert seen[0] == str(client.ipv4 if source == "client" else here.ipv4)

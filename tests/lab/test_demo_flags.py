@@ -90,5 +90,5 @@ def test_the_command_line_knows_its_verbs(capsys: pytest.CaptureFixture[str]) ->
 
 def test_the_installed_program_starts() -> None:
     program = Path(sys.executable).parent / "crier"
-    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip()[0].isdigit()

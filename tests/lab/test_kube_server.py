@@ -16,7 +16,7 @@ from crier.lab.process import descendants
 from crier.lab.rest import RestError
 from crier.lab.runs import start_time
 from tests.e2e.lab import run_demo
-from tests.lab.conftest import eventually
+from tests.lab.conftest import PATIENCE, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -55,7 +55,7 @@ def test_it_ends_with_its_parent(number: signal.Signals) -> None:
             processes = {pid: start_time(pid) for pid in descendants(parent.pid)}
             assert len(processes) == 2
             parent.send_signal(number)
-            assert parent.wait(30) == (-number if number == signal.SIGKILL else 0)
+            assert parent.wait(PATIENCE) == (-number if number == signal.SIGKILL else 0)
         eventually(
             lambda: [pid for pid, started in processes.items() if start_time(pid) == started],
             lambda left: not left,

@@ -23,7 +23,7 @@ from crier.lab.lan import (
     render_faults,
 )
 from crier.lab.runs import Run
-from tests.lab.lans import eventually, inside, open_lan, pings
+from tests.lab.lans import PATIENCE, eventually, inside, open_lan, pings, reaches
 
 
 def _links() -> set[str]:
@@ -76,7 +76,7 @@ def test_everybody_reaches_everybody_and_nothing_is_left(tmp_path: Path, nodes: 
     before = _links()
     with open_lan(tmp_path, nodes) as (lan, run, _):
         hosts = [lan.control_plane, *lan.nodes.values()]
-        assert all(pings(lan.client, h.ipv4) and pings(lan.client, h.ipv6) for h in hosts)
+        assert all(reaches(lan.client, h.ipv4) and reaches(lan.client, h.ipv6) for h in hosts)
         assert _links() == before, "the lab's interfaces belong to the lab"
         run_id = run.id
     assert _namespaces(run_id) == []
@@ -115,16 +115,16 @@ def test_a_cut_port_takes_the_carrier_and_a_silent_one_does_not(tmp_path: Path) 
         lan.cut("node-1", silent=True)
         assert not pings(lan.client, node.ipv4)
         assert carrier() == "UP"
-        assert pings(lan.client, lan.nodes["node-2"].ipv6), "others are not affected"
+        assert reaches(lan.client, lan.nodes["node-2"].ipv6), "others are not affected"
         lan.heal("node-1")
-        assert pings(lan.client, node.ipv6)
+        assert reaches(lan.client, node.ipv6)
 
 
 @pytest.mark.netns
 def test_a_lossy_port_loses_some_and_not_all(tmp_path: Path) -> None:
     with open_lan(tmp_path) as (lan, _, _):
         node = lan.nodes["node-1"]
-        assert pings(lan.client, node.ipv4)  # neighbours are known: only echoes get lost from here
+        assert reaches(lan.client, node.ipv4)  # neighbours are known: only echoes get lost from here
         lan.lose("node-1", 0.5)
         out = inside(lan.client, "ping", "-q", "-c", "200", "-i", "0.005", "-W", "0.2", str(node.ipv4)).stdout
         received = int(out.split(" received")[0].split()[-1])
@@ -144,7 +144,7 @@ def test_a_node_without_power_forgets_everything_but_who_it_is(tmp_path: Path) -
         netns.nft(node.netns, "table ip something {}\n")
         eventually(lambda: sleeper.pid in set(netns.members(node.netns)), "the process in its namespace")
         lan.power_off("node-1")
-        assert sleeper.popen.wait(timeout=5) == -signal.SIGKILL
+        assert sleeper.popen.wait(timeout=PATIENCE) == -signal.SIGKILL
         assert not lan.is_on("node-1")
         assert not pings(lan.client, node.ipv4)
         lan.power_on("node-1")
@@ -180,13 +180,13 @@ def test_an_unknown_host_is_named() -> None:
 def test_a_cut_leaves_the_fabric_and_a_power_off_does_not(tmp_path: Path) -> None:
     with open_lan(tmp_path, 2, fabric=True) as (lan, _, _):
         node, other = lan.nodes.values()
-        assert pings(lan.client, node.ipv4)
+        assert reaches(lan.client, node.ipv4)
         assert not pings(lan.client, node.internal4)
         for cut in ({"silent": True}, {"silent": False}):
             lan.cut(node.name, **cut)
             assert not pings(lan.client, node.ipv4)
-            assert pings(other, node.internal4)
-            assert pings(lan.control_plane, node.internal6)
+            assert reaches(other, node.internal4)
+            assert reaches(lan.control_plane, node.internal6)
             lan.heal(node.name)
             eventually(lambda: pings(lan.client, node.ipv4), "the healed link")
         lan.power_off(node.name)

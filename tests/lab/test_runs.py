@@ -13,7 +13,7 @@ import pytest
 from crier.lab import netns, runs
 from crier.lab.errors import LabError
 from crier.lab.runs import Owner, Run, start_time
-from tests.lab.lans import eventually
+from tests.lab.lans import PATIENCE, eventually
 
 OWNER = """
 import sys, time
@@ -57,7 +57,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path, tie: str)
         # Until the program itself runs, the kernel may not yet know that it is to die with its starter.
         eventually(lambda: all(_command(pid) == "sleep" for pid in pids), "the programs themselves")
         process.kill()
-        process.wait(timeout=5)
+        process.wait(timeout=PATIENCE)
         if tie == "tied":
             eventually(lambda: not any(map(start_time, pids)), "the death of its processes")
         else:
@@ -69,7 +69,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path, tie: str)
         after.remove()
     finally:
         process.kill()
-        process.wait(timeout=5)
+        process.wait(timeout=PATIENCE)
         runs.sweep(tmp_path)
 
 
@@ -84,7 +84,7 @@ def test_a_living_run_is_left_alone(tmp_path: Path) -> None:
         assert len(living.namespaces()) == 5
     finally:
         process.kill()
-        process.wait(timeout=5)
+        process.wait(timeout=PATIENCE)
         runs.sweep(tmp_path)
     assert living.namespaces() == []
 
@@ -94,7 +94,7 @@ def test_a_run_left_up_on_purpose_is_removed_only_by_name(tmp_path: Path) -> Non
     process, kept, pids = _owner(tmp_path, "outlive", "kept")
     try:
         process.kill()
-        process.wait(timeout=5)
+        process.wait(timeout=PATIENCE)
         assert runs.sweep(tmp_path) == []
         assert [run.id for run in runs.kept_runs(tmp_path)] == [kept.id]
         assert all(map(start_time, pids))
@@ -127,7 +127,7 @@ def test_a_recorded_process_id_that_came_round_again_is_not_killed(tmp_path: Pat
         assert start_time(stranger.pid) == started
     finally:
         stranger.kill()
-        stranger.wait(timeout=5)
+        stranger.wait(timeout=PATIENCE)
 
 
 def test_a_run_that_was_never_born_is_removed_when_its_maker_is_dead(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_run_that_was_never_born_is_removed_when_its_maker_is_dead(tmp_path: P
 def test_the_start_time_of_a_zombie_and_of_nobody(tmp_path: Path) -> None:
     process = subprocess.Popen(["true"])
     eventually(lambda: start_time(process.pid) is None, "the end of `true`")
-    process.wait(timeout=5)
+    process.wait(timeout=PATIENCE)
     assert start_time(process.pid) is None
     assert start_time(os.getpid()) is not None
 

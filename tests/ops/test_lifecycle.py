@@ -23,7 +23,7 @@ async def test_a_stop_signal_is_told(number: signal.Signals) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(stop_on_signal, stop)
         os.kill(os.getpid(), number)
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await heard.wait()
         nursery.cancel_scope.cancel()
     assert told == [number]
@@ -55,7 +55,7 @@ def test_a_child_goes_with_its_parent() -> None:
         parent.communicate()
 
     async def gone() -> None:
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await trio.lowlevel.wait_readable(watched)
 
     try:

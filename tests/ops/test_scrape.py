@@ -147,7 +147,7 @@ async def test_a_certificate_from_files_is_followed(
     _, before = await fetch(port, "good", ssl.TLSVersion.TLSv1_2)
     (tmp_path / "tls.crt").write_text("half written")
     put(tmp_path, "two")
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         after = before
         while after == before:
             _, after = await fetch(port, "good")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-COMMAND_TIMEOUT: Final = 20
+COMMAND_TIMEOUT: Final = 60
 ETH_P_ALL: Final = 3
 
 
@@ -79,7 +81,7 @@ class Station:
 
 class Lan:
     def __init__(self) -> None:
-        self.prefix = f"ct{secrets.token_hex(3)}"
+        self.prefix = f"ct-{os.getpid()}-{secrets.token_hex(3)}"
         self.bridge = f"{self.prefix}-br"
         self._stations: list[Station] = []
         self._namespaces: list[str] = []
@@ -107,14 +109,29 @@ class Lan:
 
     def stop(self) -> None:
         for name in self._namespaces:
-            for pid in run("ip", "netns", "pids", name, check=False).split():
-                os.kill(int(pid), 9)
-            run("ip", "netns", "del", name, check=False)
+            remove(name)
+
+
+def remove(namespace: str) -> None:
+    """With all that runs in it."""
+    for pid in run("ip", "netns", "pids", namespace, check=False).split():
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+    run("ip", "netns", "del", namespace, check=False)
+
+
+@functools.cache
+def sweep() -> None:
+    """What tests that were killed left behind, remove."""
+    for each in Path("/run/netns").glob("ct-*"):
+        if not Path("/proc", each.name.split("-")[1]).exists():
+            remove(each.name)
 
 
 @contextmanager
 def lan(names: Sequence[str] = ()) -> Iterator[tuple[Station, ...]]:
     """Stations on one bridge."""
+    sweep()
     made = Lan()
     try:
         made.start()

@@ -24,7 +24,7 @@ from speaker.reflex.l2.links import Excluded, Follower, Link, Table
 from speaker.reflex.l2.wire import Full, Heed
 from tests.speaker.lan import lan
 from tests.speaker.running import until
-from tests.speaker.test_reflex import frames
+from tests.speaker.test_reflex import arrived
 
 ETH0 = Link(2, "eth0", b"\2\0\0\0\0\1", arp=True, ndp=True, carrier=True)
 ETH1 = Link(3, "eth1", b"\2\0\0\0\0\2", arp=True, ndp=True, carrier=True)
@@ -213,7 +213,7 @@ def test_kernels_that_lost_each_other_are_introduced_by_one_question() -> None:
             a.run(sys.executable, "-c", GREET, a.mac(), client.mac(), client.ipv4)
             until(lambda: a.mac() in client.ip("neigh", "show", a.ipv4), "it knows us")
             until(lambda: client.mac() in a.ip("neigh", "show", client.ipv4), "we know it")
-            heard = [frame for frame in frames(sock, 0.2) if ARP in frame and frame[ARP].op == 1]
+            heard = [frame for frame in arrived(sock) if ARP in frame and frame[ARP].op == 1]
         assert [f[ARP].psrc for f in heard if f.dst == client.mac()] == [a.ipv4], "to nobody else"
         assert "198.51.100.1" not in {frame[ARP].pdst for frame in heard}, "it is not on this network"
 

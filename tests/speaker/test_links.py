@@ -250,7 +250,7 @@ follower = Follower(table)
 sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
 sock.bind((0, 0x101))
 sock.send(follower.ask())
-sock.settimeout(10)
+sock.settimeout(120)
 told = None
 while True:
     request = follower.handle(sock.recv(65536))

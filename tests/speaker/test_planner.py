@@ -64,7 +64,7 @@ class Supervised:
         self.news.set()
 
     async def until_taken(self, count: int) -> None:
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             while len(self.taken) < count:
                 self.news = trio.Event()
                 await self.news.wait()
