@@ -24,23 +24,31 @@ CHART: Final = MANIFESTS / "chart"
 
 FREE: Final = {
     "resources", "nodeSelector", "affinity", "podAnnotations", "labels", "annotations", "additionalLabels",
-    "securityContext", "strategy", "updateStrategy",
+    "securityContext", "strategy", "tlsConfig", "updateStrategy",
 }  # fmt: skip
 """Whatever Kubernetes takes there."""
 CHOICES: Final = {
     "logLevel": ["all", "debug", "info", "warn", "error", "none"],
     "conflictPolicy": ["defend", "yield", "report"],
     "minVersion": ["", "VersionTLS12", "VersionTLS13"],
+    "webhookMode": ["disabled", "enabled", "onlywebhook"],
     "pullPolicy": [None, "Always", "IfNotPresent", "Never"],
 }
-NULLABLE: Final = {"interval": "string"}
+NULLABLE: Final = {
+    "interval": {"type": "string"},
+    "apiPort": {"type": "integer", "minimum": 1, "maximum": 65535},
+}
 PORTS: Final = {"metricsPort", "port", "mlBindPort"}
 OPTIONAL_PORTS: Final = {"plainMetricsPort"}
 """0: none."""
-OFF: Final = {
-    "speaker.frr.enabled": "FRR mode is manifests/overlays/frr, not this chart",
-    "controller.webhookMode": "the webhooks are manifests/overlays/webhooks, not this chart",
-    "frrk8s.enabled": "Crier speaks BGP itself; FRR-K8s is not part of this chart",
+THRESHOLD: Final = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["percent"],
+    "properties": {
+        "percent": {"type": "integer", "minimum": 0, "maximum": 100},
+        "labels": {"type": "object"},
+    },
 }
 IGNORED: Final = {"global": {"type": "object"}}
 """What Helm itself puts among the values of a chart that others include."""
@@ -80,10 +88,14 @@ def files() -> Iterator[tuple[Path, str]]:
 
 
 def rules() -> dict[str, Any]:
-    """The rules of each account's roles: in the whole cluster, and in the namespace."""
+    """The rules of each account's roles, in the whole cluster and in the namespace, and what FRR-K8s wants."""
     found: dict[str, Any] = {}
-    for account in ("controller", "speaker"):
-        text = (MANIFESTS / "base" / f"{account}-rbac.yaml").read_text(encoding="utf-8")
+    for account, file in {
+        "controller": "base/controller-rbac.yaml",
+        "speaker": "base/speaker-rbac.yaml",
+        "frr-k8s": "overlays/frr-k8s/rbac.yaml",
+    }.items():
+        text = (MANIFESTS / file).read_text(encoding="utf-8")
         for each in yaml.safe_load_all(text):
             if each["kind"] in ("ClusterRole", "Role"):
                 found.setdefault(account, {})[each["kind"]] = each["rules"]
@@ -91,16 +103,16 @@ def rules() -> dict[str, Any]:
 
 
 def dump(thing: Any) -> str:
-    return "# Made by hack/chart_files.py from manifests/base.\n" + yaml.safe_dump(thing, sort_keys=False)
+    return "# Made by hack/chart_files.py from manifests/.\n" + yaml.safe_dump(thing, sort_keys=False)
 
 
 def schema(value: Any, name: str = "", path: str = "") -> dict[str, Any]:
-    if path in OFF:
-        return {"const": value, "description": OFF[path]}
+    if name == "thresholds":
+        return {"type": "array", "items": THRESHOLD}
     if name in CHOICES:
         return {"enum": CHOICES[name]}
     if name in NULLABLE:
-        return {"type": [NULLABLE[name], "null"]}
+        return {**NULLABLE[name], "type": [NULLABLE[name]["type"], "null"]}
     if name in PORTS:
         return {"type": "integer", "minimum": 1, "maximum": 65535}
     if name in OPTIONAL_PORTS:

@@ -50,7 +50,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
                 "extraAlerts": [{"alert": "Mine", "expr": "vector(1)"}],
                 "configNotLoaded": {"enabled": False},
                 "bgpSessionDown": {"labels": {"severity": "page"}},
-                "addressPoolUsage": {"excludePools": "test-.*"},
+                "addressPoolUsage": {"excludePools": "test-.*", "thresholds": [{"percent": 60}]},
             },
             "dashboard": {"enabled": True},
         },
@@ -74,8 +74,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
             "tolerations": [{"operator": "Exists"}],
             "nodeSelector": {"a": "b"},
             "updateStrategy": {"type": "OnDelete"},
+            "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}, "fsGroup": 1},
+            "startupProbe": {"enabled": True, "periodSeconds": 2},
         },
-        "networkpolicies": {"enabled": True, "defaultDeny": True},
+        "networkpolicies": {"enabled": True, "defaultDeny": True, "apiPort": 6443},
+    },
+    "service monitors": {
+        "prometheus": {
+            "serviceAccount": "prometheus-k8s",
+            "namespace": "monitoring",
+            "serviceMonitor": {"enabled": True, "speaker": {"annotations": {"a": "b"}}},
+        },
+        "frrk8s": {"external": True, "namespace": "frr"},
     },
     "no gossip": {"speaker": {"memberlist": {"enabled": False}, "excludeInterfaces": {"enabled": False}}},
     "only the controller": {"speaker": {"enabled": False}, "crds": {"enabled": False}},
@@ -256,9 +266,13 @@ def test_the_chart_has_what_the_manifests_have() -> None:
         ({"bogus": 1}, "additional properties 'bogus' not allowed"),
         ({"speaker": {"memberlist": {"port": 1}}}, "additional properties 'port' not allowed"),
         ({"speaker": {"logLevel": "loud"}}, "at '/speaker/logLevel': value must be one of"),
-        ({"speaker": {"frr": {"enabled": True}}}, "at '/speaker/frr/enabled': value must be false"),
-        ({"frrk8s": {"enabled": True}}, "at '/frrk8s/enabled': value must be false"),
-        ({"controller": {"webhookMode": "enabled"}}, "at '/controller/webhookMode': value must be"),
+        ({"speaker": {"frr": {"enabled": True}}}, "speaker.frr.enabled: Crier speaks BGP itself"),
+        ({"frrk8s": {"enabled": True}}, "frrk8s.enabled: Crier speaks BGP itself"),
+        ({"frrk8s": {"namespace": "x"}}, "frrk8s.namespace: only with frrk8s.external"),
+        ({"controller": {"webhookMode": "enabled"}}, "controller.webhookMode: the CRDs refuse"),
+        ({"controller": {"webhookMode": "on"}}, "at '/controller/webhookMode': value must be one of"),
+        ({"controller": {"strategy": {"type": "RollingUpdate"}}}, "controller.strategy.type: one controller"),
+        ({"speaker": {"image": {"repository": "a/metallb/speaker"}}}, "speaker.image.repository: a/metallb/"),
         ({"prometheus": {"metricsPort": "9120"}}, "at '/prometheus/metricsPort': got string, want integer"),
         ({"prometheus": {"metricsPort": 0}}, "at '/prometheus/metricsPort': minimum: got 0, want 1"),
         (
@@ -266,6 +280,16 @@ def test_the_chart_has_what_the_manifests_have() -> None:
             "controller.replicas: several controllers want controller.strategy",
         ),
         ({"prometheus": {"serviceAccount": "x"}}, "prometheus.namespace: where is the service account"),
+        ({"prometheus": {"podMonitor": {"enabled": True}}}, "prometheus.serviceAccount: as whom"),
+        (
+            {"prometheus": {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}},
+            "prometheus.serviceMonitor.enabled: either this or",
+        ),
+        (
+            {"prometheus": {"prometheusRule": {"addressPoolUsage": {"thresholds": [{"labels": {}}]}}}},
+            "missing property 'percent'",
+        ),
+        ({"networkpolicies": {"apiPort": 0}}, "at '/networkpolicies/apiPort': minimum: got 0, want 1"),
         (
             {"speaker": {"memberlist": {"enabled": False}, "nodeSelector": {"a": "b"}}},
             "speaker.nodeSelector: without speaker.memberlist.enabled",
@@ -303,6 +327,61 @@ def test_alerts_are_chosen_one_by_one(tmp_path: Path) -> None:
     assert chosen["MetalLBBGPSessionDown"]["labels"] == {"severity": "page"}
     changed = {"MetalLBAddressPoolExhausted", "MetalLBBGPSessionDown"}
     assert {name for name in chosen if chosen[name] != usual[name]} == changed
+    own = [{"percent": 60, "labels": {"severity": "page"}}, {"percent": 90}]
+    chosen = alerts({"addressPoolUsage": {"thresholds": own, "excludePools": "rack-75"}})
+    percents = [name for name in chosen if name.startswith("MetalLBAddressPoolUsage")]
+    assert percents == ["MetalLBAddressPoolUsage60Percent", "MetalLBAddressPoolUsage90Percent"]
+    assert chosen[percents[0]] == {
+        "alert": percents[0],
+        "expr": '(metallb_allocator_addresses_in_use_total{pool!~"rack-75"} / on (pool) '
+        "metallb_allocator_addresses_total) * 100 > 60",
+        "labels": {"severity": "page"},
+        "annotations": {"summary": "Pool {{ $labels.pool }} is more than 60 % in use"},
+    }
+
+
+def test_monitors_find_what_they_scrape(tmp_path: Path) -> None:
+    """Prometheus's monitors select the pods, or Services that do, by their labels and the port's name."""
+    for kind, monitor in (("PodMonitor", "podMonitor"), ("ServiceMonitor", "serviceMonitor")):
+        scraper = {"serviceAccount": "prometheus-k8s", "namespace": "monitoring"}
+        documents = helm.render({"prometheus": {**scraper, monitor: {"enabled": True}}}, tmp_path)
+        templates = {
+            each["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/component"]: each["spec"][
+                "template"
+            ]
+            for each in documents
+            if each["kind"] in ("Deployment", "DaemonSet")
+        }
+        found = set()
+        for each in documents:
+            if each["kind"] != kind:
+                continue
+            wanted, ports = each["spec"]["selector"]["matchLabels"], set()
+            endpoints = each["spec"].get("podMetricsEndpoints") or each["spec"]["endpoints"]
+            if kind == "ServiceMonitor":
+                (service,) = (
+                    other
+                    for other in documents
+                    if other["kind"] == "Service" and wanted.items() <= other["metadata"]["labels"].items()
+                )
+                assert each["spec"]["namespaceSelector"] == {"matchNames": ["metallb-system"]}
+                wanted = service["spec"]["selector"]
+                ports = {port["name"] for port in service["spec"]["ports"]}
+                assert {port["targetPort"] for port in service["spec"]["ports"]} == ports
+            (component,) = (
+                name
+                for name, template in templates.items()
+                if wanted.items() <= template["metadata"]["labels"].items()
+            )
+            found.add(component)
+            (container,) = templates[component]["spec"]["containers"]
+            assert [endpoint["scheme"] for endpoint in endpoints] == ["https"]
+            for name in {endpoint["port"] for endpoint in endpoints} | ports:
+                assert name in {port["name"] for port in container["ports"]}
+        assert found == {"controller", "speaker"}
+        (role,) = (each for each in documents if each["metadata"]["name"] == "metallb-prometheus"
+                   and each["kind"] == "Role")  # fmt: skip
+        assert {"pods", "services", "endpoints"} <= set(role["rules"][0]["resources"])
 
 
 def test_a_release_of_metallbs_chart_is_replaced_in_place(tmp_path: Path) -> None:

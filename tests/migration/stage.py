@@ -20,6 +20,7 @@ HOLD = 0.5
 """Seconds that all must stay well."""
 SETTLE = 0.3
 """Seconds after which the last answers are in."""
+METALLB_JOINED = b"memberlist join successfully"
 
 
 @dataclass(slots=True)
@@ -53,6 +54,20 @@ class Stage:
         while (found := await self.owners()) != wanted:
             if time.monotonic() > deadline:
                 raise LabError(f"{found} answer, not {wanted}\n{logs(self.cluster)}")
+
+    async def start_speaker(self, node: str) -> None:
+        """Returns once it has found the others by gossip: ours says so at /status, MetalLB's in its log."""
+        log = self.cluster.speaker(node).log
+        begins = log.stat().st_size
+        self.cluster.start_speaker(node)
+        deadline = time.monotonic() + PATIENCE
+        while METALLB_JOINED not in log.read_bytes()[begins:]:
+            status = await self.cluster.status(node)
+            if status is not None and status["joined"]:
+                return
+            if time.monotonic() > deadline:
+                raise LabError(f"{node} has found nobody after {PATIENCE:g} s\n{logs(self.cluster)}")
+            await trio.sleep(0.05)
 
     async def records(self, since: float) -> dict[str, VipRecord]:
         """What the client saw since then."""

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from crier.lab.kube import Kube, Programs, start_kube
 from crier.lab.peers import metallb
 from tests.lab.conftest import kube_programs, progress
+from tests.manifests import helm
 from tests.manifests.render import MANIFESTS, find, kustomize
 
 __all__ = ["kube_programs", "progress"]
@@ -25,7 +27,7 @@ PATIENCE = 300.0
 
 @pytest.fixture(scope="module")
 def theirs() -> Path:
-    """MetalLB's own manifests, from its Go module."""
+    """MetalLB's own manifests and chart, from its Go module."""
     go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
     if go is None:
         pytest.skip("MetalLB's manifests come with its Go module, and there is no `go`: https://go.dev/dl")
@@ -38,7 +40,7 @@ def theirs() -> Path:
         env={**os.environ, "GOWORK": "off"},
     )
     assert done.returncode == 0, done.stderr + done.stdout
-    return Path(json.loads(done.stdout)["Dir"], "config", "manifests")
+    return Path(json.loads(done.stdout)["Dir"])
 
 
 @pytest.fixture
@@ -81,7 +83,7 @@ def live(kube: Kube, kind: str, name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("mode", ["native", "frr"])
 def test_there_and_back(kube: Kube, theirs: Path, mode: str) -> None:
     """Nothing of the one is left in the pods of the other, whatever sidecars it had."""
-    file = str(theirs / f"metallb-{mode}.yaml")
+    file = str(theirs / "config" / "manifests" / f"metallb-{mode}.yaml")
     kube.kubectl("apply", "--filename", file)
     kube.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crds", "--all")
     before = {name: live(kube, kind, name) for kind, name in KINDS}
@@ -97,3 +99,45 @@ def test_there_and_back(kube: Kube, theirs: Path, mode: str) -> None:
     kube.kubectl("apply", "--filename", file)
     for kind, name in KINDS:
         assert shape(live(kube, kind, name)) == shape(before[name])
+
+
+CHANGED: dict[str, Any] = {
+    "controller.image.repository": "registry.example.org/crier",
+    "speaker.image.repository": "registry.example.org/crier",
+    "controller.strategy.type": "Recreate",
+    "controller.webhookMode": "disabled",
+    "frrk8s.enabled": False,
+}
+TAKEN_OUT = (
+    "speaker.frr.image", "speaker.frr.metricsPort", "speaker.frr.resources", "speaker.reloader",
+    "speaker.frrMetrics", "speaker.initContainers", "speaker.bgpDebounceTimeout",
+    "crds.validationFailurePolicy", "frr-k8s",
+)  # fmt: skip
+
+
+def parent(values: dict[str, Any], path: str) -> tuple[dict[str, Any], str]:
+    *way, last = path.split(".")
+    for name in way:
+        values = values[name]
+    return values, last
+
+
+def test_a_values_file_of_metallbs_chart(theirs: Path, tmp_path: Path) -> None:
+    """All of MetalLB's values, as somebody has them who copied its file: what has to change is named, and is
+    what docs/migrating.md says; everything else is taken.
+    """
+    values = yaml.safe_load((theirs / "charts" / "metallb" / "values.yaml").read_text(encoding="utf-8"))
+    said = helm.template(values, tmp_path).stderr
+    for path in TAKEN_OUT:
+        assert f"'{path.rpartition('.')[2]}'" in said
+        holder, name = parent(values, path)
+        del holder[name]
+    said = helm.template(values, tmp_path).stderr
+    for path, value in CHANGED.items():
+        assert f"* {path}: " in said
+        holder, name = parent(values, path)
+        holder[name] = value
+    assert said.count("\n  * ") == len(CHANGED)
+    assert len(helm.render(values, tmp_path)) > len(KINDS)
+    document = (MANIFESTS.parent / "docs" / "migrating.md").read_text(encoding="utf-8")
+    assert all(f"`{path}" in document for path in (*CHANGED, *TAKEN_OUT))

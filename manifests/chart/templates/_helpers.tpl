@@ -131,3 +131,39 @@ annotations:
   {{- end }}
 {{- end }}
 {{- end }}
+
+{{/* (dict "root" $ "told" .Values.prometheus.podMonitor) */}}
+{{- define "crier.monitorMetadata" -}}
+labels:
+  {{- include "crier.labels" .root | nindent 2 }}
+  {{- with .told.additionalLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with .told.annotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* (dict "monitor" .Values.prometheus.podMonitor "tlsConfig" (dict ...)) */}}
+{{- define "crier.scrape" -}}
+port: metricshttps
+path: /metrics
+scheme: https
+bearerTokenFile: /var/run/secrets/kubernetes.io/serviceaccount/token
+{{- with .tlsConfig }}
+tlsConfig:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .monitor.interval }}
+interval: {{ . }}
+{{- end }}
+{{- with .monitor.metricRelabelings }}
+metricRelabelings:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .monitor.relabelings }}
+relabelings:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
