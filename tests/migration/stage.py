@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ import trio
 from crier.lab import runs
 from crier.lab.cluster import Cluster, Settings
 from crier.lab.errors import LabError
-from crier.lab.observe import Snapshot, wire_trouble
+from crier.lab.observe import Snapshot, decode_status, wire_trouble
 from crier.lab.prober import Prober, Vip, VipRecord
 
 PATIENCE = 60.0
@@ -20,7 +21,7 @@ HOLD = 0.5
 """Seconds that all must stay well."""
 SETTLE = 0.3
 """Seconds after which the last answers are in."""
-METALLB_JOINED = b"memberlist join successfully"
+METALLB_JOIN = re.compile(r'"node event":"NodeJoin","node name":"([^"]+)"')
 
 
 @dataclass(slots=True)
@@ -56,18 +57,28 @@ class Stage:
                 raise LabError(f"{found} answer, not {wanted}\n{logs(self.cluster)}")
 
     async def start_speaker(self, node: str) -> None:
-        """Returns once it has found the others by gossip: ours says so at /status, MetalLB's in its log."""
-        log = self.cluster.speaker(node).log
-        begins = log.stat().st_size
+        """Returns once it and all others have found one another by gossip."""
+        speakers = {name: self.cluster.speaker(name) for name in self.cluster.lan.nodes}
+        begins = {name: speaker.log.stat().st_size for name, speaker in speakers.items()}
         self.cluster.start_speaker(node)
         deadline = time.monotonic() + PATIENCE
-        while METALLB_JOINED not in log.read_bytes()[begins:]:
-            status = await self.cluster.status(node)
-            if status is not None and status["joined"]:
-                return
+        unfound = {pair for other in speakers.keys() - {node} for pair in ((node, other), (other, node))}
+        while unfound:
+            for who in {who for who, _ in unfound}:
+                found = await self._found_by(who, begins[who])
+                unfound -= {(who, name) for name in found}
             if time.monotonic() > deadline:
-                raise LabError(f"{node} has found nobody after {PATIENCE:g} s\n{logs(self.cluster)}")
+                raise LabError(f"not found by gossip: {unfound}\n{logs(self.cluster)}")
             await trio.sleep(0.05)
+
+    async def _found_by(self, who: str, begins: int) -> set[str]:
+        """Ours tells whom it reaches at /status, MetalLB's in its log, of which `begins` octets are old."""
+        document = await self.cluster.status(who)
+        if document is None:
+            text = self.cluster.speaker(who).log.read_bytes()[begins:].decode(errors="replace")
+            return set(METALLB_JOIN.findall(text))
+        status = decode_status(document)
+        return set(status.reachable) if status.synced and status.joined else set()
 
     async def records(self, since: float) -> dict[str, VipRecord]:
         """What the client saw since then."""
