@@ -88,7 +88,7 @@ def files() -> Iterator[tuple[Path, str]]:
 
 
 def rules() -> dict[str, Any]:
-    """The rules of each account's roles, in the whole cluster and in the namespace, and what FRR-K8s wants."""
+    """The rules of each account's roles, in the cluster and in the namespace, and what FRR-K8s wants."""
     found: dict[str, Any] = {}
     for account, file in {
         "controller": "base/controller-rbac.yaml",
