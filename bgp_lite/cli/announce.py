@@ -24,6 +24,7 @@ from bgp_lite.bfd.driver import Driver as BfdDriver
 from bgp_lite.bfd.driver import Peer as BfdPeer
 from bgp_lite.bfd.driver import Running
 from bgp_lite.bfd.packet import State as BfdState
+from bgp_lite.cli import prompt
 from bgp_lite.cli.report import Report
 from bgp_lite.config import PeerAs, PeerConfig
 from bgp_lite.core import Changed, Session
@@ -71,7 +72,12 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("--passive", action="store_true", help="with --listen: never connect")
     parser.add_argument("--multihop", action="store_true")
     parser.add_argument("--ttl-security", action="store_true", help="drop what comes from farther away")
-    parser.add_argument("--bfd", type=_bfd, metavar="MSxN", help="such as 50x3: interval in ms, multiplier")
+    parser.add_argument(
+        "--bfd",
+        type=_bfd,
+        metavar="MSxN",
+        help="such as 50x3: interval in ms, multiplier; takes real-time priority where it may",
+    )
     parser.add_argument(
         "--graceful-restart",
         type=int,
@@ -133,12 +139,14 @@ class _Peer:
 @dataclass(slots=True)
 class _Run:
     report: Report
+    prompt: bool
+    """BFD runs here: nothing may take long."""
     peers: list[_Peer] = field(default_factory=list)
 
 
 async def _announce(configs: list[PeerConfig], base: Path, arguments: argparse.Namespace) -> int:
     report = Report(as_json=arguments.json)
-    state = _Run(report)
+    state = _Run(report, arguments.bfd is not None)
     rng = random.SystemRandom()
     bfd = BfdDriver(rng=rng)
     async with trio.open_nursery() as nursery:
@@ -149,6 +157,8 @@ async def _announce(configs: list[PeerConfig], base: Path, arguments: argparse.N
             state.peers.append(_Peer(config, session, Driver(session, changed, synced)))
         if arguments.bfd is not None:
             await nursery.start(bfd.run)
+            prompt.be_prompt()
+            nursery.start_soon(prompt.keep_prompt)
             for peer in state.peers:
                 peer.watch = partial(_watch, bfd, arguments.bfd, report, peer)
                 if peer.config.interface is None:
@@ -229,6 +239,8 @@ async def _read_lines(state: _Run, base: Path) -> None:
                     _take(state, line.decode().split(), base, paths)
                 except (UsageError, UnicodeDecodeError) as problem:
                     state.report("bad_line", why=str(problem))
+            if state.prompt:
+                prompt.keep()
             for number, peer in enumerate(state.peers):
                 if peer.session.synced:
                     _synced(state, number)  # who waits for it shall not wait for ever when nothing was new

@@ -7,24 +7,18 @@ waits for the other.
 from __future__ import annotations
 
 import argparse
-import gc
-import os
 import random
 import signal
 import sys
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Final
 
 import trio
 
 from bgp_lite.bfd.core import Changed, Profile
 from bgp_lite.bfd.driver import Driver, Peer
+from bgp_lite.cli.prompt import be_prompt
 from bgp_lite.cli.report import Report
-
-PRIORITY: Final = 10
-"""Of SCHED_FIFO: above everything ordinary, below what the kernel itself needs."""
 
 
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -59,16 +53,6 @@ def run(arguments: argparse.Namespace) -> int:
     return trio.run(partial(_bfd, peers, profile, Report(as_json=arguments.json)))
 
 
-def _be_prompt() -> None:
-    """Nothing may keep us from the next packet: no pause to collect garbage, and the processor as soon as it
-    is needed where that is allowed (CAP_SYS_NICE)."""
-    gc.collect()
-    gc.freeze()
-    gc.disable()  # sessions make no cycles: what they drop is freed at once
-    with suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
-
-
 async def _bfd(peers: list[Peer], profile: Profile, report: Report) -> int:
     driver = Driver(rng=random.SystemRandom())
 
@@ -82,7 +66,7 @@ async def _bfd(peers: list[Peer], profile: Profile, report: Report) -> int:
             print(f"bfd: {problem}", file=sys.stderr)
             return 1
         await nursery.start(driver.run)
-        _be_prompt()
+        be_prompt()  # sessions make no cycles: what they drop is freed at once
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async for _ in signals:
                 break

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+from crier.lab import router
 from crier.lab.cluster import Settings, check_machine
 from crier.lab.demo import USAGE_ERROR, Demo, Options, remove
 from crier.lab.errors import LabError, NotPossible
@@ -105,6 +106,15 @@ def parser() -> argparse.ArgumentParser:
         default="lab",
         help="what serves a VIP's traffic: the lab's own, or kube-proxy with --api kube (lab)",
     )
+    flags.add_argument(
+        "--bgp",
+        nargs="?",
+        choices=tuple(router.KINDS),
+        const="frr",
+        default="",
+        metavar="ROUTER",
+        help=f"routed mode: the client is behind {' or '.join(router.KINDS)}, from Debian (frr)",
+    )
     flags.add_argument("--remove", metavar="RUN", help="remove a LAN that was left up, and do nothing else")
     return flags
 
@@ -118,6 +128,8 @@ def main(argv: list[str]) -> int:
         check_machine()
         if options.remove is not None:
             return remove(options.remove, _complain)
+        if options.bgp:
+            router.check(*router.KINDS[options.bgp].programs)
         _check_report_directory(options.report_dir)
         return Demo(
             Options(
@@ -128,6 +140,7 @@ def main(argv: list[str]) -> int:
                     options.keep,
                     kube=_kube(options.data_path) if options.api == "kube" else None,
                     kube_proxy=options.data_path == "kube-proxy",
+                    router=options.bgp,
                 ),
                 scenarios=options.scenario,
                 runs=options.runs,

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import trio
 
-from crier.lab import lan, netns
+from crier.lab import lan, netns, router
 from crier.lab.datapath import Backend, Front, render
 from crier.lab.errors import LabError
 from crier.lab.kube import Programs as KubePrograms
@@ -30,9 +30,10 @@ from crier.lab.kubelet import CONTROLLER_POD, SECRET, SYSTEM, Kubelet, speaker_p
 from crier.lab.lan import Host, Lan
 from crier.lab.pods import Launch, Place, Workloads
 from crier.lab.process import LabProcess, Processes, entry_point
-from crier.lab.rest import Rest
+from crier.lab.rest import Object, Rest
+from crier.lab.router import Neighbour, Router
 from crier.lab.runs import Run
-from crier.lab.services import LabService
+from crier.lab.services import ROUTED_NETWORKS, LabService, routed_manifests
 
 API_PORT: Final = 6443
 STATUS_PORT: Final = 17472
@@ -69,6 +70,8 @@ class Settings:
     """Nodes, pods, gossip and the embedded API on a network of their own: see `lan`."""
     workloads: Workloads | None = None
     """Run controller and speakers as these manifests say, from an unpacked image; needs a real API server."""
+    router: str = ""
+    """One of `router.KINDS`, behind which the client is: routed mode.  Without one it is layer 2."""
 
 
 class Cluster:
@@ -85,6 +88,7 @@ class Cluster:
         """For `kubectl` on this machine."""
         self._node_kubeconfig = run.directory / "kubeconfig-nodes"
         self._plane: Plane | None = None
+        self.router: Router | None = None
         self.kubelet: Kubelet
 
     # -- coming up
@@ -92,14 +96,18 @@ class Cluster:
     async def start(self, say: Callable[[str], None]) -> None:
         say(f"a LAN of {self.settings.nodes} nodes, a client and a control plane")
         self.lan.up()
+        if self.settings.router:
+            say(f"a router, {self.settings.router}")
+            await trio.to_thread.run_sync(self._start_router)
         if self.settings.kube is None:
             say("the Kubernetes API")
             api = Rest(await self._start_api())
         else:
             say("the Kubernetes API, a real one")
             api = await self._start_kube(self.settings.kube)
+        nodes = self.run.directory / "nodes"
         self.kubelet = Kubelet(
-            api, self.lan.nodes.values(), self.settings.services, self.run.directory / "nodes"
+            api, self.lan.nodes.values(), self.settings.services, nodes, self._announcement()
         )
         await trio.to_thread.run_sync(self.kubelet.populate)
         say("the controller")
@@ -111,6 +119,32 @@ class Cluster:
         say(f"speakers on {', '.join(self.lan.nodes)}")
         for name in self.lan.nodes:
             await self.start_node(name)
+
+    def _start_router(self) -> None:
+        """The router, with every node as its neighbour, and the client's way to it."""
+        kind = router.KINDS[self.settings.router]
+        homes = self.run.directory / "routers"
+        found = kind.make(self.lan, self.processes, homes, "router", router.NUMBER, kind.asn)
+        found.start(
+            [
+                Neighbour(address=str(host.ipv4), asn=router.NODES_ASN, bfd=router.BFD)
+                for host in self.lan.nodes.values()
+            ]
+        )
+        ways = zip(ROUTED_NETWORKS, (found.host.ipv4, found.host.ipv6), strict=True)
+        netns.ip(self.lan.client.netns, *(f"route replace {pool} via {way}" for pool, way in ways))
+        self.router = found
+
+    def _announcement(self) -> list[Object] | None:
+        if self.router is None:
+            return None
+        return routed_manifests(
+            SYSTEM,
+            router=self.router.address,
+            router_asn=self.router.asn,
+            asn=router.NODES_ASN,
+            bfd=router.BFD,
+        )
 
     async def _start_api(self) -> str:
         """Returns the API's address on this machine's loopback."""

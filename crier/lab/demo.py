@@ -25,7 +25,7 @@ from crier.lab.cluster import Cluster, Settings, machine
 from crier.lab.errors import LabError
 from crier.lab.kubelet import GRACE
 from crier.lab.observe import Observer
-from crier.lab.prober import Prober, Vip
+from crier.lab.prober import Prober, RoutedProber, Vip
 from crier.lab.report import Report
 from crier.lab.runs import Run
 from crier.lab.scenarios import Director
@@ -58,6 +58,7 @@ class Demo:
             nodes=settings.nodes,
             settings={
                 "services": [service.name for service in settings.services],
+                "router": settings.router or None,
                 "gossip_port": settings.gossip_port,
                 "scenarios": list(options.scenarios),
                 "runs": options.runs,
@@ -133,7 +134,10 @@ class Demo:
         for vip in vips:
             view.say(f"{vip.service.key} is {vip.address} ({vip.service.summary})")
         client_started_at = time.monotonic()
-        prober = Prober(cluster.processes, cluster.lan, vips)
+        if cluster.router is None:
+            prober = Prober(cluster.processes, cluster.lan, vips)
+        else:
+            prober = RoutedProber(cluster.processes, cluster.lan, vips, cluster.router)
         observer = Observer(cluster, prober, vips, client_started_at)
         nursery.start_soon(observer.run)
         nursery.start_soon(view.watch, observer)
@@ -173,7 +177,8 @@ class Demo:
             for scenario in self._report.scenarios
             for phase in scenario.phases()
         ]
-        picture = timeline.render(list(cluster.lan.nodes), rows, marks, since, time.monotonic())
+        nodes = list(cluster.lan.nodes)
+        picture = timeline.render(nodes, rows, marks, since, time.monotonic(), thin=cluster.router is None)
         directory = self._options.report_directory
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "timeline.svg").write_text(picture, encoding="utf-8")
@@ -205,7 +210,8 @@ class Demo:
         run.keep()
         self._say(f"The LAN stays up as {run.id}.  To enter it:")
         self._say(f"  export KUBECONFIG={cluster.kubeconfig}      # kubectl get svc,nodes")
-        for host in (cluster.lan.client, *cluster.lan.nodes.values()):
+        routers = [] if cluster.router is None else [cluster.router.host]
+        for host in (cluster.lan.client, *routers, *cluster.lan.nodes.values()):
             self._say(f"  {cluster.lan.enter(host.name)} bash      # {host.name}, {host.ipv4} {host.ipv6}")
         self._say(f"Logs are in {cluster.processes.logs}.  To remove it: crier demo --remove {run.id}")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +25,6 @@ GRACE: Final = 3.0
 """Seconds until the cluster notices that a node is gone."""
 VIEWER: Final = "crier-viewer"
 CONTROLLER_POD: Final = "controller-0"
-_METALLB: Final = f"/apis/metallb.io/v1beta1/namespaces/{SYSTEM}"
 
 
 def speaker_pod(node: str) -> str:
@@ -148,12 +147,19 @@ class Kubelet:
     """The kubelets of all nodes and the controllers beside us.  Calls block for milliseconds."""
 
     def __init__(
-        self, api: Rest, hosts: Iterable[Host], services: Iterable[LabService], secrets: Path
+        self,
+        api: Rest,
+        hosts: Iterable[Host],
+        services: Iterable[LabService],
+        secrets: Path,
+        announcement: Sequence[Object] | None = None,
     ) -> None:
+        """`announcement`: the metallb.io objects there are; None is a pool on the LAN, in layer 2."""
         self.api = api
         self._hosts = {host.name: host for host in hosts}
         self._services = tuple(services)
         self._secrets = secrets
+        self._announcement = announcement
         self._unready: set[str] = set()
 
     def populate(self) -> None:
@@ -172,9 +178,10 @@ class Kubelet:
             self._set_node_status(host, ready=True)
         self._ensure(f"/apis/apps/v1/namespaces/{SYSTEM}/deployments", deployment_manifest())
         interfaces = ("eth0",) if any(host.on_fabric for host in self._hosts.values()) else ()
-        for pool in pool_manifests(SYSTEM, interfaces):
-            plural = {"IPAddressPool": "ipaddresspools", "L2Advertisement": "l2advertisements"}[pool["kind"]]
-            self._ensure(f"{_METALLB}/{plural}", pool)
+        announcement = self._announcement
+        for thing in pool_manifests(SYSTEM, interfaces) if announcement is None else announcement:
+            path = f"/apis/{thing['apiVersion']}/namespaces/{SYSTEM}/{thing['kind'].lower()}s"
+            self._ensure(path, thing)
         for service in self._services:
             self._ensure(f"/api/v1/namespaces/{NAMESPACE}/services", service.manifest())
             for family in service.families:

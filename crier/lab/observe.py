@@ -43,6 +43,8 @@ class SpeakerStatus:
     synced: bool
     members: tuple[Member, ...]
     vips: Mapping[str, SpeakerVip]
+    bfd: tuple[str, ...] = ()
+    """State of the BFD of each BGP session."""
 
     @property
     def reachable(self) -> frozenset[str]:
@@ -64,6 +66,7 @@ def decode_status(document: Mapping[str, Any]) -> SpeakerStatus:
                 str(vip["address"]): SpeakerVip(str(vip["address"]), vip["owner"], bool(vip["answering"]))
                 for vip in document["vips"] or ()
             },
+            bfd=tuple(str(session["bfd"]) for session in document.get("bgp", ())),
         )
     except (KeyError, TypeError, AttributeError) as problem:
         raise LabError(f"a speaker's /status is not as documented: {problem!r}") from None
@@ -78,16 +81,23 @@ class Snapshot:
     vips: Mapping[str, VipState]
     """By address, as the client sees them."""
     segments: Mapping[str, VipSegments] = field(default_factory=dict)
+    routed: bool = False
+    """Owners are the nodes that a router sends packets to: all of them, when all is well."""
 
 
 def wire_trouble(snapshot: Snapshot, live: frozenset[str]) -> str | None:
     """The first thing that keeps the client from being content, in words; None when there is none."""
     for address, vip in snapshot.vips.items():
-        if not vip.owners:
+        if snapshot.routed:
+            if missing := live - set(vip.owners):
+                return f"the router does not send packets for {address} to {', '.join(sorted(missing))}"
+            if ghosts := set(vip.owners) - live:
+                return f"the router still sends packets for {address} to {', '.join(sorted(ghosts))}"
+        elif not vip.owners:
             return f"nobody answers for {address}"
-        if len(vip.owners) > 1:
+        elif len(vip.owners) > 1:
             return f"{' and '.join(vip.owners)} answer for {address}"
-        if vip.owners[0] not in live:
+        elif vip.owners[0] not in live:
             return f"{vip.owners[0]} still answers for {address}"
         if vip.good_since is None or snapshot.begun_at - vip.good_since < GREEN:
             return f"probes to {address} get lost"
@@ -98,7 +108,8 @@ def trouble(snapshot: Snapshot, live: frozenset[str]) -> str | None:
     """The first thing that keeps the lab from being steady, in words; None when it is steady.
 
     Steady: every living speaker reaches exactly the living ones, exactly one node answers for each VIP, all
-    speakers agree which, and the client has lost nothing for a while.
+    speakers agree which, and the client has lost nothing for a while.  Routed: the router sends packets to
+    exactly the living ones, and BFD watches all of them.
     """
     for node in sorted(live):
         status = snapshot.speakers.get(node)
@@ -115,6 +126,10 @@ def trouble(snapshot: Snapshot, live: frozenset[str]) -> str | None:
     for node in sorted(live):
         status = snapshot.speakers[node]
         assert status is not None
+        if snapshot.routed:
+            if set(status.bfd) != {"Up"}:
+                return f"{node} and the router do not watch each other yet"
+            continue
         for address, vip in snapshot.vips.items():
             said = status.vips.get(address)
             if said is None:
@@ -155,7 +170,8 @@ class Observer:
                 nursery.start_soon(ask, node)
         states = await self._prober.state()
         segments = await self._prober.segments(max(self._started_at, begun_at - 60))
-        self.latest = Snapshot(begun_at, speakers, states, segments)
+        routed = self._cluster.router is not None
+        self.latest = Snapshot(begun_at, speakers, states, segments, routed)
         self._fresh.set()
         self._fresh = trio.Event()
 

@@ -9,15 +9,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from ipaddress import IPv6Address
 from typing import Any, Final
 
 import trio
 
 from crier.lab.errors import LabError
-from crier.lab.lan import Lan
+from crier.lab.lan import Host, Lan
 from crier.lab.probes import Segment, Summary
 from crier.lab.process import Processes
+from crier.lab.router import Router
 from crier.lab.services import LabService
 
 ANSWER_PATIENCE: Final = 20.0
@@ -37,7 +39,7 @@ class VipState:
     good_since: float | None
     """Since when no probe was lost; None while the last one was."""
     owners: tuple[str, ...]
-    """Who answered ARP or NDP in the last half second."""
+    """Who answered ARP or NDP in the last half second; or the nodes a router sends packets to."""
     served_by: str | None
 
 
@@ -139,6 +141,35 @@ class Prober:
             return json.loads(line)
         except (OSError, ValueError):
             raise LabError(f"the client is gone\n{self.process.tail()}") from None
+
+
+class RoutedProber(Prober):
+    """Behind a router: what it sends to which nodes, instead of who answers ARP or NDP."""
+
+    def __init__(self, processes: Processes, lan: Lan, vips: tuple[Vip, ...], router: Router) -> None:
+        super().__init__(processes, lan, vips)
+        self._router = router
+        self._nodes = {hop: host.name for host in lan.nodes.values() for hop in _hops(host)}
+
+    async def state(self) -> dict[str, VipState]:
+        fib = await trio.to_thread.run_sync(self._router.fib)
+        return {
+            address: replace(
+                state, owners=tuple(sorted({self._nodes.get(hop, hop) for hop in fib.get(address, ())}))
+            )
+            for address, state in (await super().state()).items()
+        }
+
+    async def segments(self, since: float) -> dict[str, VipSegments]:
+        found = await super().segments(since)
+        return {address: replace(each, owners=()) for address, each in found.items()}
+
+
+def _hops(host: Host) -> tuple[str, ...]:
+    """A node's addresses, as a router's kernel may name them."""
+    first, *rest = (int(part, 16) for part in host.mac.split(":"))
+    packed = bytes((first ^ 2, *rest[:2], 0xFF, 0xFE, *rest[2:]))
+    return str(host.ipv4), str(host.ipv6), str(IPv6Address(b"\xfe\x80" + bytes(6) + packed))
 
 
 def _summary(fields: dict[str, Any]) -> Summary:

@@ -27,16 +27,16 @@ class VipResult:
     probes_lost: int
     requests_sent: int
     requests_lost: int
-    arp_gap_ms: float
-    """The longest time in which nobody answered ARP (NDP) questions for the VIP."""
-    two_owners_ms: float
-    """The longest time in which more than one node answered them."""
+    arp_gap_ms: float | None
+    """The longest time in which nobody answered ARP (NDP) questions for the VIP; None behind a router."""
+    two_owners_ms: float | None
+    """The longest time in which more than one node answered them; None behind a router."""
     gratuitous_ms: float | None
     """From the event to the first gratuitous ARP or unsolicited NA that names the new owner; None without
     one.
     """
     before: tuple[str, ...]
-    """Who answered when it began, and who in the end: one node each."""
+    """Who answered when it began, and who in the end: one node each.  Behind a router: who served."""
     after: tuple[str, ...]
     recovered: bool
     """The client's probes were answered again in the end."""
@@ -74,7 +74,13 @@ class VipResult:
 
 
 def vip_result(
-    vip: Vip, record: VipRecord, *, event_at: float, before: tuple[str, ...], after: tuple[str, ...]
+    vip: Vip,
+    record: VipRecord,
+    *,
+    event_at: float,
+    before: tuple[str, ...],
+    after: tuple[str, ...],
+    routed: bool = False,
 ) -> VipResult:
     changed = after if after != before else ()
     gratuitous = [at for at, who in record.announcements if who in changed and at >= event_at]
@@ -86,8 +92,8 @@ def vip_result(
         probes_lost=record.probes.lost,
         requests_sent=record.requests.sent,
         requests_lost=record.requests.lost,
-        arp_gap_ms=_ms(record.asks.outage),
-        two_owners_ms=_ms(record.asks.shared),
+        arp_gap_ms=None if routed else _ms(record.asks.outage),
+        two_owners_ms=None if routed else _ms(record.asks.shared),
         gratuitous_ms=_ms(gratuitous[0] - event_at) if gratuitous else None,
         before=before,
         after=after,

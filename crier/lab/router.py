@@ -30,6 +30,11 @@ DAEMONS: Final = Path("/usr/lib/frr")
 USER: Final = "frr"
 FIRST: Final = ("chrt", "--fifo", str(PRIORITY))
 """A router on a machine of its own would not wait for a processor; BFD takes one that does for dead."""
+NUMBER: Final = 120
+"""Last part of a router's address; not 128 to 191, in whose names the client asks (`frames`)."""
+NODES_ASN: Final = 64500
+"""AS of the lab's nodes."""
+BFD: Final = (50, 3)
 PATHS: Final = 8
 """Ways to one prefix at most."""
 
@@ -357,6 +362,22 @@ protocol kernel {{ {merge} ipv6 {{ import none; export where source = RTS_BGP; }
             r"^(?:1002-| )?(n_\S+)\s+BGP\s+\S+\s+up\s.*Established", self.ask("show protocols"), re.MULTILINE
         )
         return {name.removeprefix("n_").replace("_", ".") for name in up}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A router the lab can have."""
+
+    make: type[Router]
+    programs: tuple[str, ...]
+    asn: int
+    """Of FRR another than the nodes', of BIRD the same: both kinds of BGP are there to be looked at."""
+
+
+KINDS: Final = {
+    "frr": Kind(Frr, ("zebra", "bgpd", "bfdd", "vtysh"), 65000),
+    "bird": Kind(Bird, ("bird",), NODES_ASN),
+}
 
 
 def _protocol(address: str) -> str:

@@ -18,7 +18,7 @@ from crier.lab.cluster import Cluster
 from crier.lab.errors import LabError
 from crier.lab.kubelet import GRACE
 from crier.lab.observe import Observer, Snapshot, trouble
-from crier.lab.prober import Prober
+from crier.lab.prober import Prober, VipState
 from crier.lab.report import SCENARIOS, Phase, ScenarioResult, VipResult, vip_result
 
 PATIENCE: Final = 30.0
@@ -193,13 +193,19 @@ class Director:
 
     async def _victim(self) -> str:
         snapshot = await self.steady()
-        return choose_victim((vip.owners[0] for vip in snapshot.vips.values()), self._rng)
+        return choose_victim((self._holders(vip)[0] for vip in snapshot.vips.values()), self._rng)
+
+    def _holders(self, vip: VipState) -> tuple[str, ...]:
+        """The nodes that have a VIP: who answers for it or, behind a router, who served the last probe."""
+        if self._cluster.router is None:
+            return vip.owners
+        return () if vip.served_by is None else (vip.served_by,)
 
     async def _phase(
         self, event: str, act: Callable[[], Awaitable[None]], *, back: str | None = None
     ) -> Phase:
         """Make something happen and measure until the lab is steady again, or for `PATIENCE`."""
-        before = {address: vip.owners for address, vip in (await self._look()).vips.items()}
+        before = {address: self._holders(vip) for address, vip in (await self._look()).vips.items()}
         at = time.monotonic()
         self._say(event)
         await act()
@@ -220,7 +226,8 @@ class Director:
                 records[vip.address],
                 event_at=at,
                 before=before[vip.address],
-                after=states[vip.address].owners,
+                after=self._holders(states[vip.address]),
+                routed=self._cluster.router is not None,
             )
             for vip in self._prober.vips
         )

@@ -10,6 +10,9 @@ from crier.lab.errors import LabError
 
 NAMESPACE: Final = "default"
 POOL: Final = ("172.30.0.200-172.30.0.250", "fd00:c71e:7::200-fd00:c71e:7::250")
+ROUTED_POOL: Final = ("198.51.100.1-198.51.100.50", "fd00:c71e:9::1-fd00:c71e:9::50")
+ROUTED_NETWORKS: Final = ("198.51.100.0/24", "fd00:c71e:9::/64")
+"""Where that is: no network of the LAN, so only a router finds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,31 @@ def parse_services(text: str) -> tuple[LabService, ...]:
         if names.count(name) > 1:
             raise LabError(f"{name!r} is named twice")
     return tuple(CATALOGUE[name] for name in names)
+
+
+def routed_manifests(
+    system_namespace: str, *, router: str, router_asn: int, asn: int, bfd: tuple[int, int]
+) -> list[dict[str, Any]]:
+    """A pool that is announced to a router, which is watched by BFD (milliseconds, multiplier)."""
+    interval, multiplier = bfd
+    specs: list[tuple[str, str, dict[str, Any]]] = [
+        ("v1beta1", "IPAddressPool", {"addresses": list(ROUTED_POOL)}),
+        ("v1beta1", "BFDProfile",
+         {"receiveInterval": interval, "transmitInterval": interval, "detectMultiplier": multiplier}),
+        ("v1beta2", "BGPPeer",
+         {"myASN": asn, "peerASN": router_asn, "peerAddress": router, "bfdProfile": "router",
+          "dualStackAddressFamily": True, "connectTime": "1s"}),
+        ("v1beta1", "BGPAdvertisement", {"ipAddressPools": ["router"]}),
+    ]  # fmt: skip
+    return [
+        {
+            "apiVersion": f"metallb.io/{version}",
+            "kind": kind,
+            "metadata": {"name": "router", "namespace": system_namespace},
+            "spec": spec,
+        }
+        for version, kind, spec in specs
+    ]
 
 
 def pool_manifests(system_namespace: str, interfaces: Sequence[str] = ()) -> list[dict[str, Any]]:

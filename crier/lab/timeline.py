@@ -50,12 +50,21 @@ class Mark:
     outages: Mapping[str, float]
 
 
-def render(nodes: Sequence[str], rows: Sequence[Row], marks: Sequence[Mark], start: float, end: float) -> str:
-    """The picture of the time from `start` to `end`."""
+def render(
+    nodes: Sequence[str],
+    rows: Sequence[Row],
+    marks: Sequence[Mark],
+    start: float,
+    end: float,
+    *,
+    thin: bool = True,
+) -> str:
+    """The picture of the time from `start` to `end`.  `thin`: rows have owners, too."""
     colours = {node: COLOURS[index % len(COLOURS)] for index, node in enumerate(nodes)}
     end = max(end, start + 1.0)
     y = 18
-    parts = [_text(8, y, "Who served each VIP (thick), and who answered ARP or NDP for it (thin)", "h")]
+    both = "Who served each VIP (thick), and who answered ARP or NDP for it (thin)"
+    parts = [_text(8, y, both if thin else "Who served each VIP", "h")]
     y += 22
     parts += _legend(nodes, colours, y)
     y += 38

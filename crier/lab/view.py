@@ -97,7 +97,8 @@ def node_styles(nodes: Sequence[str]) -> dict[str, str]:
 
 def node_table(snapshot: Snapshot, styles: dict[str, str]) -> Table:
     table = Table(title="nodes", title_justify="left", expand=True)
-    for heading in ("node", "speaker", "reaches", "does not reach", "answers for"):
+    last = "router" if snapshot.routed else "answers for"
+    for heading in ("node", "speaker", "reaches", "does not reach", last):
         table.add_column(heading)
     for node, status in snapshot.speakers.items():
         name = Text(f"■ {node}", styles[node])
@@ -107,20 +108,24 @@ def node_table(snapshot: Snapshot, styles: dict[str, str]) -> Table:
         speaker = Text("joined", "green") if status.joined and status.synced else Text("starting", "yellow")
         lost = ", ".join(f"{m.name} ({m.state})" for m in status.members if not m.reachable)
         answers = ", ".join(sorted(vip.address for vip in status.vips.values() if vip.answering))
+        if snapshot.routed:
+            answers = f"BFD {', '.join(status.bfd) or 'none'}"
         table.add_row(name, speaker, str(len(status.reachable)), Text(lost, "red"), answers)
     return table
 
 
 def vip_table(observer: Observer, snapshot: Snapshot, styles: dict[str, str]) -> Table:
     table = Table(title="VIPs, as the client sees them", title_justify="left", expand=True)
-    for heading in ("service", "address", "answers", "served by", f"the last {CELLS * CELL:.0f} s"):
+    who = "routed to" if snapshot.routed else "answers"
+    for heading in ("service", "address", who, "served by", f"the last {CELLS * CELL:.0f} s"):
         table.add_column(heading)
     for vip in observer.vips:
         state = snapshot.vips.get(vip.address)
         segments = snapshot.segments.get(vip.address)
         if state is None or segments is None:
             continue
-        owners = Text(", ".join(state.owners) or "nobody", "red" if len(state.owners) != 1 else "")
+        wrong = not state.owners if snapshot.routed else len(state.owners) != 1
+        owners = Text(", ".join(state.owners) or "nobody", "red" if wrong else "")
         table.add_row(
             vip.service.key,
             vip.address,
@@ -154,7 +159,9 @@ def summary_table(report: Report) -> Table:
     table.add_column("event", max_width=30)
     for heading in ("service", "VIP", "from", "to"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("outage\nms", "probes\nlost", "requests\nlost", "ARP gap\nms", "2 owners\nms"):
+    routed = bool(report.settings.get("router"))
+    wire = () if routed else ("ARP gap\nms", "2 owners\nms")
+    for heading in ("outage\nms", "probes\nlost", "requests\nlost", *wire):
         table.add_column(heading, justify="right", no_wrap=True)
     for scenario in report.scenarios:
         for phase in scenario.phases():
@@ -169,8 +176,7 @@ def summary_table(report: Report) -> Table:
                     f"{vip.outage_ms:.0f}",
                     f"{vip.probes_lost}/{vip.probes_sent}",
                     f"{vip.requests_lost}/{vip.requests_sent}" if vip.requests_sent else "-",
-                    f"{vip.arp_gap_ms:.0f}",
-                    f"{vip.two_owners_ms:.0f}",
+                    *(f"{gap:.0f}" for gap in (vip.arp_gap_ms, vip.two_owners_ms) if gap is not None),
                     end_section=position == len(phase.vips) - 1,
                 )
     return table

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import random
 import re
 import signal
@@ -386,6 +387,9 @@ def test_one_prefix_from_two_announcers_and_the_power_off_of_one(
 
     eventually(both)
     bfd_up(routers, ECMP)
+    allowed = subprocess.run(["chrt", "-f", "1", "true"], capture_output=True, check=False).returncode == 0
+    urgent = os.sched_getscheduler(first.process.pid) == os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+    assert urgent == allowed, "with BFD on board it is not to wait for a processor"
     eventually(lambda: watched() == {FRR: "UP", BIRD: "UP"})
     first.process.send_signal(signal.SIGSTOP)  # no FIN, no NOTIFICATION, and 90 s of hold time
     eventually(lambda: address(OTHER) in routers.line("frr", "203.0.113.25") and not both())

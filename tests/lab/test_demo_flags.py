@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from crier.cli import demo, main
-from crier.lab import lan
+from crier.lab import lan, router
 from crier.lab.errors import NotPossible
 
 
@@ -25,6 +26,7 @@ from crier.lab.errors import NotPossible
         (["--seed", "-1"], "argument --seed: -1 is not between 0 and"),
         (["--api", "real"], "argument --api: invalid choice: 'real'"),
         (["--data-path", "kube-proxy"], "--data-path: kube-proxy needs --api kube"),
+        (["--bgp", "quagga"], "argument --bgp: invalid choice: 'quagga'"),
         (["--node", "3"], "unrecognized arguments: --node 3"),
         (["please"], "unrecognized arguments: please"),
     ],
@@ -64,6 +66,16 @@ def test_a_missing_tool_is_named_with_its_package(
     monkeypatch.setenv("PATH", str(tmp_path))
     assert demo.main([]) == 2
     assert capsys.readouterr().err == "crier demo: ip is not installed (Debian package iproute2)\n"
+
+
+def test_a_missing_router_is_named_with_its_packages(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lacks = replace(router.KINDS["frr"], programs=("no-such-daemon",))
+    monkeypatch.setitem(router.KINDS, "frr", lacks)
+    assert demo.main(["--bgp"]) == 2
+    told = "crier demo: no-such-daemon is not installed (Debian packages frr and bird2)\n"
+    assert capsys.readouterr().err == told
 
 
 def test_no_namespaces_to_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

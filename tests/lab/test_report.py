@@ -6,6 +6,7 @@ import io
 import json
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -255,6 +256,32 @@ def test_a_dead_nodes_answer_is_trouble() -> None:
     alone = _status("node-2", reach=frozenset({"node-2"}))
     said = trouble(_snapshot({"node-2": alone}), frozenset({"node-2"}))
     assert said == "node-1 still answers for 172.30.0.200"
+
+
+@pytest.mark.parametrize(
+    ("owners", "bfd", "live", "complaint"),
+    [
+        (("node-1", "node-2"), ("Up",), NODES, None),
+        (("node-1",), ("Up",), NODES, "the router does not send packets for 172.30.0.200 to node-2"),
+        ((), ("Up",), NODES, "the router does not send packets for 172.30.0.200 to node-1, node-2"),
+        (("node-1", "node-2"), (), NODES, "node-1 and the router do not watch each other yet"),
+        (("node-1", "node-2"), ("Down",), NODES, "node-1 and the router do not watch each other yet"),
+        (
+            ("node-1", "node-2"),
+            ("Up",),
+            frozenset({"node-2"}),
+            "the router still sends packets for 172.30.0.200 to node-1",
+        ),
+    ],
+)
+def test_behind_a_router_all_that_live_are_to_be_sent_packets(
+    owners: tuple[str, ...], bfd: tuple[str, ...], live: frozenset[str], complaint: str | None
+) -> None:
+    """Whoever answers, and whoever the speakers think it is: nobody is asked in layer 2."""
+    speakers = {
+        node: _status(node, reach=live, owner="", bfd=bfd) if node in live else None for node in NODES
+    }
+    assert trouble(replace(_snapshot(speakers, owners), routed=True), live) == complaint
 
 
 def test_a_status_is_decoded_as_documented() -> None:

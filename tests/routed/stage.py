@@ -24,14 +24,14 @@ from crier.lab.kubelet import node_manifest, pod_manifest, speaker_pod
 from crier.lab.lan import Lan
 from crier.lab.process import LabProcess, Processes, entry_point
 from crier.lab.rest import Rest
-from crier.lab.router import Bird, Frr, Neighbour, Router
+from crier.lab.router import BFD, KINDS, NODES_ASN, NUMBER, Bird, Frr, Neighbour, Router
 
 T = TypeVar("T")
 
 SPACE = "metallb-system"
 METALLB = f"/apis/metallb.io/v1beta1/namespaces/{SPACE}"
 PEERS = f"/apis/metallb.io/v1beta2/namespaces/{SPACE}/bgppeers"
-NODES_AS, FRR_AS = 64500, 65000
+NODES_AS, FRR_AS = NODES_ASN, KINDS["frr"].asn
 POOL4, POOL6 = "198.51.100.0/24", "fd00:c71e:8::/64"
 PORT, BACKEND = 80, 8080
 UDP_PORT, UDP_BACKEND = 8000, 9080
@@ -69,9 +69,8 @@ class Stage:
         self.lan.up()
         self.rest = self._start_api()
         homes = run.directory / "routers"
-        # not 128 to 191: the client asks in those addresses' names, and everybody would believe it
-        self.frr = Frr(self.lan, self.processes, homes, "frr", 120, FRR_AS)
-        self.bird = Bird(self.lan, self.processes, homes, "bird", 121, NODES_AS)
+        self.frr = Frr(self.lan, self.processes, homes, "frr", NUMBER, FRR_AS)
+        self.bird = Bird(self.lan, self.processes, homes, "bird", NUMBER + 1, NODES_AS)
         for router in self.routers:
             router.start(self.neighbours())
         self._furnish()
@@ -93,7 +92,7 @@ class Stage:
 
     def neighbours(self, **more: Any) -> list[Neighbour]:
         return [
-            Neighbour(address=str(host.ipv4), asn=NODES_AS, **{"bfd": (50, 3), **more})
+            Neighbour(address=str(host.ipv4), asn=NODES_AS, **{"bfd": BFD, **more})
             for host in self.lan.nodes.values()
         ]
 
