@@ -13,7 +13,9 @@ ROWS: Final[dict[str, tuple[str, ...]]] = {
     "iBGP, IPv4 and IPv6, with FRR, BIRD and GoBGP": (
         "test_routers.py::test_ibgp_over_ipv6_with_three_routers",
     ),
-    "TCP MD5 over IPv4 and IPv6, right and wrong key (GoBGP: IPv4)": ("test_routers.py::test_md5",),
+    "TCP MD5 over IPv4 and IPv6, right and wrong key, with FRR, BIRD and GoBGP": (
+        "test_routers.py::test_md5",
+    ),
     "ECMP of two speakers in a kernel's FIB": (
         "test_routers.py::test_one_prefix_from_two_announcers_and_the_power_off_of_one",
     ),
