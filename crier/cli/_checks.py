@@ -226,6 +226,14 @@ def _sharing(picture: Picture, key: str) -> str:
 def of_nodes(picture: Picture, kube_proxy: str) -> Iterator[Check]:
     """`kube_proxy`: its configuration file from its ConfigMap, or ""."""
     hosts = [each for each in picture.speakers if each.host]
+    for each in picture.speakers:
+        if each.host_silence:
+            yield Check(
+                "nodes",
+                "warn",
+                f"{each.node} says nothing of its node: {each.host_silence}",
+                "a longer --timeout; its speaker waits for ports of others that do not answer",
+            )
     if not hosts:
         yield Check("nodes", "skipped", "no speaker could be asked about its node")
         return

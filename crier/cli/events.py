@@ -46,7 +46,8 @@ async def show(session: Session) -> Exit:
         session.show("Events", {"events": found})
         return Exit.OK
     if not found:
-        session.say("No events: the API keeps them for an hour.")
+        what = f" about {about}" if about is not None else ""
+        session.say(f"No events{what}: the API keeps them for an hour.")
         return Exit.OK
     wide = session.out.width >= WIDE or not session.out.is_terminal
     table = tables.table("LAST", "COUNT", "TYPE", "REASON", "ABOUT", "BY", "MESSAGE")

@@ -46,7 +46,8 @@ def verdict(picture: Picture, found: Overview) -> Exit:
 
 def partial(picture: Picture) -> bool:
     """Whether there is something we were not told."""
-    return bool(picture.gaps) or not picture.speakers or any(each.silence for each in picture.speakers)
+    silent = any(each.silence or each.host_silence for each in picture.speakers)
+    return bool(picture.gaps) or not picture.speakers or silent
 
 
 def render(session: Session, found: Overview) -> None:

@@ -51,6 +51,8 @@ class Speaker:
     host: HostWords | None = None
     skew: float | None = None
     """Seconds its clock is ahead of ours, as far as the length of the way lets us tell."""
+    host_silence: str = ""
+    """Why it said nothing of its host, when it was asked and says the rest."""
 
     @property
     def node(self) -> str:
@@ -208,19 +210,22 @@ class Gatherer:
                     nursery.start_soon(self._visit_controller, pod)
 
     async def _visit_speaker(self, pod: ProgramPod, wish: Wish) -> None:
-        why, host, skew = None, None, None
+        why, host, skew, host_silence = None, None, None, ""
         try:
             says = await self._reach.ask(pod, "/status", SpeakerWords)
             if wish.why:
                 why = await self._reach.ask(pod, "/why", WhyWords)
-            if wish.host:
-                asked = time.time()
-                host = await self._reach.ask(pod, "/host", HostWords)
-                skew = bounded_skew(asked, host.time, time.time())
         except Unreachable as problem:
             self._speakers.append(Speaker(pod, silence=str(problem)))
-        else:
-            self._speakers.append(Speaker(pod, says, "", why, host, skew))
+            return
+        if wish.host:
+            asked = time.time()
+            try:  # it waits for the others' ports, so it may take seconds where the rest takes none
+                host = await self._reach.ask(pod, "/host", HostWords)
+                skew = bounded_skew(asked, host.time, time.time())
+            except Unreachable as problem:
+                host_silence = str(problem)
+        self._speakers.append(Speaker(pod, says, "", why, host, skew, host_silence))
 
     async def _visit_controller(self, pod: ProgramPod) -> None:
         try:

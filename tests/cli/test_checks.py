@@ -76,6 +76,17 @@ def test_an_ill_node(illness: str) -> None:
         assert each.advice or each.state in ("ok", "skipped"), "what is wrong comes with what to do"
 
 
+def test_a_speaker_that_takes_too_long_about_its_node_is_not_silent() -> None:
+    seen = picture()
+    first, *others = seen.speakers
+    late = replace(first, host=None, host_silence="no answer within 3 s")
+    checked = found(replace(seen, speakers=(late, *others)))
+    (told,) = [each for each in checked if each.state != "ok"]
+    assert (told.name, told.state) == ("nodes", "warn")
+    assert first.node in told.text
+    assert "--timeout" in told.advice
+
+
 def test_strict_arp_in_the_file_and_not_on_the_node() -> None:
     seen = with_host(picture(), "iris1", **IPVS)
     assert states(found(seen, 'mode: "ipvs"\nipvs:\n  strictARP: true\n'))["kube-proxy"] == "warn"
