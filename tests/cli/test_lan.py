@@ -18,11 +18,11 @@ import pytest
 import trio
 
 from crier.cli.main import main
-from tests.e2e.test_wire import Lab, open_lab
+from tests.e2e.test_wire import Lab, lost_nothing, open_lab
 
 pytestmark = pytest.mark.e2e
 CRIER: Final = Path(sys.executable).parent / "crier"
-PATIENCE: Final = 60.0
+PATIENCE: Final = 180.0
 ROUNDS: Final = 3
 BROWSER: Final = (
     "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -59,10 +59,16 @@ async def crier(lab: Lab, *arguments: str, status: int | None = 0) -> dict[str, 
 
 async def test_what_is_shown_is_what_is_and_a_drain_is_not_noticed() -> None:
     """One LAN for all of it, because to make one takes longer than what is done there."""
-    async with open_lab(services="web,voice,web6", patience=300) as lab:
+    async with open_lab(services="web,voice,web6", patience=600) as lab:
         owners = {address: vip.owners[0] for address, vip in (await lab.director.steady()).vips.items()}
         victim = next(iter(owners.values()))
-        await _look_at_what_is_well(lab, owners)
+        for seen in range(1, ROUNDS + 1):
+            try:
+                await _look_at_what_is_well(lab, owners)
+                break
+            except AssertionError:  # what is amiss is so each time; who is late for once, for once
+                if seen == ROUNDS:
+                    raise
         lost = [await _drain_and_undrain(lab, owners, victim)]
         # A move that loses anything loses it each time; a machine with too much to do loses something now and
         # then, for nodes that nobody drains as well.
@@ -102,7 +108,7 @@ async def _look_at_what_is_well(lab: Lab, owners: dict[str, str]) -> None:
 
 
 async def _drain_and_undrain(lab: Lab, owners: dict[str, str], victim: str) -> dict[str, int]:
-    """How many of the client's probes were lost, by address."""
+    """How many of the client's probes were lost, by address, unless to a backend that stood still."""
     its = {address for address, owner in owners.items() if owner == victim}
     since = time.monotonic()
     foretold = await crier(lab, "simulate", "drain", victim)
@@ -125,10 +131,12 @@ async def _drain_and_undrain(lab: Lab, owners: dict[str, str], victim: str) -> d
     assert undrained["complete"]
     after = {address: vip.owners for address, vip in (await lab.director.steady()).vips.items()}
     assert after == {address: (owner,) for address, owner in owners.items()}
-    records, _ = await lab.prober.result(since, time.monotonic())
+    records, late = await lab.prober.result(since, time.monotonic())
     (line,) = [node for node in (await crier(lab, "status", status=None))["nodes"] if node["name"] == victim]
     assert (line["draining"], line["excluded"]) == ([], False)
-    return {address: record.probes.lost for address, record in records.items()}
+    return {
+        address: record.probes.lost for address, record in records.items() if not lost_nothing(record, late)
+    }
 
 
 async def _once_moved(lab: Lab, victim: str) -> dict[str, Any]:

@@ -194,7 +194,7 @@ async def _planners(lab: Lab) -> dict[str, int]:
     return pids
 
 
-def _lost_nothing(record: VipRecord, late: Lateness) -> bool:
+def lost_nothing(record: VipRecord, late: Lateness) -> bool:
     """A probe whose backend, or our client, stood still for as long as it may take is not the speakers'."""
     return record.probes.lost == 0 or max(late.client, late.backend) > PROBE_DEADLINE / 2
 
@@ -219,7 +219,7 @@ async def test_without_planners_nothing_moves_and_a_failover_still_happens() -> 
         records, late = await lab.prober.result(cut_at, time.monotonic())
         for address, record in records.items():
             if owners[address] != (victim,):
-                assert _lost_nothing(record, late), f"{address} was not touched"
+                assert lost_nothing(record, late), f"{address} was not touched"
                 assert record.asks.answerers == owners[address]
         lab.cluster.lan.heal(victim)
         await lab.director.steady()
@@ -243,4 +243,4 @@ async def test_a_planner_killed_in_quiet_times_is_not_noticed_by_the_client() ->
         for record in records.values():
             assert record.asks.answerers == record.probes.answerers, "the same node all along"
             assert len(record.asks.answerers) == 1
-            assert _lost_nothing(record, late)
+            assert lost_nothing(record, late)
