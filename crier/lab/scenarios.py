@@ -21,8 +21,8 @@ from crier.lab.observe import Observer, Snapshot, trouble
 from crier.lab.prober import Prober, VipState
 from crier.lab.report import SCENARIOS, Phase, ScenarioResult, VipResult, vip_result
 
-PATIENCE: Final = 30.0
-"""Seconds to become steady; a slow machine needs a few, a broken program any number."""
+PATIENCE: Final = 60.0
+"""Seconds to become steady; a slow machine needs some, a broken program any number."""
 HOLD: Final = 0.7
 """Seconds that everything must stay well before it counts as steady, so that a second flap is seen."""
 SETTLE: Final = 0.2
