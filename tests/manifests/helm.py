@@ -48,6 +48,17 @@ def program() -> Path:
     return kept
 
 
+def run(kubeconfig: Path, directory: Path, *arguments: str) -> str:
+    """A verb of Helm that needs a cluster.  Returns what it says; fails the test when it does."""
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath), "HOME": str(directory), "KUBECONFIG": str(kubeconfig),
+    }  # fmt: skip
+    command = [str(program()), *arguments, "--namespace", "metallb-system"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
+    assert done.returncode == 0, f"{' '.join(arguments)}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
 def template(
     values: dict[str, Any], directory: Path, release: str = "metallb"
 ) -> subprocess.CompletedProcess[str]:

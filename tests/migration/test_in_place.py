@@ -101,6 +101,56 @@ def test_there_and_back(kube: Kube, theirs: Path, mode: str) -> None:
         assert shape(live(kube, kind, name)) == shape(before[name])
 
 
+CRDS = ("ipaddresspools", "l2advertisements", "bgppeers", "bgpadvertisements", "bfdprofiles", "communities")
+
+
+def test_a_release_of_its_chart_is_upgraded_and_rolled_back(kube: Kube, theirs: Path, tmp_path: Path) -> None:
+    """`helm upgrade` as in docs/migrating.md: workloads and kinds stay the same objects, so no pod runs twice
+    and no pool is lost; what only MetalLB needs goes, and comes again with `helm rollback`.
+    """
+    mine = {"frrk8s": {"enabled": False}, "loadBalancerClass": "lab", "speaker": {"logLevel": "debug"}}
+    file = tmp_path / "values.yaml"
+    file.write_text(yaml.safe_dump(mine), encoding="utf-8")
+
+    def helm_run(*arguments: str) -> str:
+        return helm.run(kube.kubeconfig, tmp_path, *arguments)
+
+    def state() -> dict[str, str]:
+        return {name: live(kube, kind, f"metallb-{name}")["metadata"]["uid"] for kind, name in KINDS} | {
+            name: json.loads(kube.kubectl("get", "crd", f"{name}.metallb.io", "--output=json"))["metadata"][
+                "uid"
+            ]
+            for name in CRDS
+        }
+
+    def webhooks() -> str:
+        return kube.kubectl("get", "validatingwebhookconfigurations", "--output=name")
+
+    chart = str(theirs / "charts" / "metallb")
+    helm_run("install", "metallb", chart, "--create-namespace", "--values", str(file))
+    before = state()
+    assert "metallb" in webhooks()
+    given = yaml.safe_load(helm_run("get", "values", "metallb", "--output", "yaml"))
+    assert given == mine
+    for component in ("controller", "speaker"):
+        given.setdefault(component, {})["image"] = {"repository": "registry.example.org/crier"}
+    file.write_text(yaml.safe_dump(given), encoding="utf-8")
+    helm_run("upgrade", "metallb", str(helm.CHART), "--values", str(file))
+    assert state() == before
+    assert "metallb" not in webhooks()
+    wanted = {each["kind"]: each for each in helm.render(given, tmp_path)}
+    for kind, name in KINDS:
+        assert shape(live(kube, kind, f"metallb-{name}")) == shape(wanted[kind])
+    pool = {
+        "apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool",
+        "metadata": {"name": "lan", "namespace": "metallb-system"}, "spec": {"addresses": ["192.0.2.0/28"]},
+    }  # fmt: skip
+    kube.kubectl("apply", "--filename=-", stdin=json.dumps(pool))
+    helm_run("rollback", "metallb", "1")
+    assert state() == before
+    assert "lan" in kube.kubectl("--namespace=metallb-system", "get", "ipaddresspools", "--output=name")
+
+
 CHANGED: dict[str, Any] = {
     "controller.image.repository": "registry.example.org/crier",
     "speaker.image.repository": "registry.example.org/crier",
