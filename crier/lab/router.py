@@ -35,6 +35,8 @@ NUMBER: Final = 120
 NODES_ASN: Final = 64500
 """AS of the lab's nodes."""
 BFD: Final = (50, 3)
+MARK: Final = "198.18.255.254"
+"""Of nobody: routes to it come and go to see whether somebody watches."""
 PATHS: Final = 8
 """Ways to one prefix at most."""
 
@@ -146,7 +148,15 @@ class Router(ABC):
         command = ["ip", "-o", "-t", "monitor", "route"]
         process = self._processes.start(f"monitor-{name}", command, namespace=self.host.netns)
         process.expected = True
-        return FibLog(process)
+        log = FibLog(process)
+
+        def listens() -> bool:
+            """It does not say when it does, but it says what it heard."""
+            netns.ip(self.host.netns, *(f"route {what} blackhole {MARK}" for what in ("replace", "delete")))
+            return bool(log.events(MARK))
+
+        _wait_for(listens, f"{process.name} to listen")
+        return log
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,9 +64,7 @@ def bfd_downs(stage: Stage) -> float:
 
 
 def watched(stage: Stage, name: str) -> dict[Router, FibLog]:
-    logs = {router: router.watch_fib(f"{name}-{router.host.name}") for router in stage.routers}
-    time.sleep(0.3)  # until `ip monitor` listens; it does not say when
-    return logs
+    return {router: router.watch_fib(f"{name}-{router.host.name}") for router in stage.routers}
 
 
 def test_a_planner_that_is_killed_changes_no_route(stage: Stage) -> None:
@@ -101,7 +99,6 @@ def test_a_planner_that_is_killed_changes_no_route(stage: Stage) -> None:
 def test_without_graceful_restart_its_routes_go_and_come_back(stage: Stage) -> None:
     furnish(stage, bfd=PATIENT)
     log = stage.frr.watch_fib("plain")
-    time.sleep(0.3)
     before = stage.planner(NODE)
     stage.kill_planner(NODE)
     restarted(stage, before)
@@ -246,7 +243,6 @@ def test_a_speaker_that_is_restarted_keeps_its_routes_with_graceful_restart(stag
     """
     furnish(stage, bfd=PATIENT, enableGracefulRestart=True)
     log = stage.frr.watch_fib("pod")
-    time.sleep(0.3)
     speaker = stage.processes.all[f"speaker-{NODE}"]
     speaker.expected = True
     speaker.send(signal.SIGTERM)
