@@ -73,7 +73,7 @@ class Routers:
             3,
             peers="".join((
                 frr_neighbor(address(EBGP)),
-                frr_neighbor(address(IBGP, 6), "capability extended-nexthop", remote="65000"),
+                frr_neighbor(address(IBGP, 6), "capability extended-nexthop", *bfd, remote="65000"),
                 frr_neighbor(four, key),
                 frr_neighbor(six, key),
                 frr_neighbor(address(SHORT)),
@@ -94,7 +94,9 @@ class Routers:
             4,
             more="".join((
                 bird_protocol("n_ebgp", f"{address(EBGP)} as 65001", "passive;"),
-                bird_protocol("n_ibgp", f"{address(IBGP, 6)} as 65000", "passive;", local="fd09::4"),
+                bird_protocol(
+                    "n_ibgp", f"{address(IBGP, 6)} as 65000", "passive; direct; bfd on;", local="fd09::4"
+                ),
                 bird_protocol("key4", f"{four} as 65001", f'passive; password "{SECRET}";'),
                 bird_protocol("key6", f"{six} as 65001", f'passive; password "{SECRET}";', local="fd09::4"),
                 bird_protocol("n_short", f"{address(SHORT)} as 65001", "passive; hold time 9;"),
@@ -194,9 +196,12 @@ def test_ebgp_with_three_routers(routers: Routers, started: ExitStack) -> None:
 
 
 def test_ibgp_over_ipv6_with_three_routers(routers: Routers, started: ExitStack) -> None:
-    """IPv4 routes have the session's IPv6 address as next hop, in the kernels too (RFC 8950)."""
+    """IPv4 routes have the session's IPv6 address as next hop, in the kernels too (RFC 8950).
+
+    BFD goes by IPv6, too, and GoBGP, which does none, has its session all the same.
+    """
     frr, bird, gobgp = routers.frr, routers.bird, routers.gobgp
-    words = to("fd09::3", "fd09::4", "fd09::5", source=address(IBGP, 6))
+    words = [*to("fd09::3", "fd09::4", "fd09::5", source=address(IBGP, 6)), "--bfd", "350x3"]
     announcer = announce(started, routers, IBGP, *words, peer_as="internal", local_as="65000")
     announcer.say("+ 203.0.113.21 local-pref=150", "+ 2001:db8::21")
     eventually(lambda: all("203.0.113.21/32" in each.prefixes() for each in (frr, gobgp)))
@@ -209,6 +214,8 @@ def test_ibgp_over_ipv6_with_three_routers(routers: Routers, started: ExitStack)
     for router in ("frr", "bird"):
         routers.has(router, "203.0.113.21", "via inet6 fd09::21")
         routers.has(router, "2001:db8::21", "via fd09::21", six=True)
+    watched = {"fd09::3", "fd09::4"}
+    eventually(lambda: {e["peer"] for e in announcer.events if e.get("new") == "UP"} == watched)
     announcer.stop()
 
 

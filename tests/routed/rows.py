@@ -30,6 +30,7 @@ ROWS: Final[dict[str, str]] = {
     ),
     "FRR must be deployed when enabled": "- a check of MetalLB's own deployment",
     "A load balancer service should work with overlapping IPs": (
+        f"{ANNOUNCE}test_two_services_share_an_address "
         f"{PLAN}test_every_address_is_covered_and_the_order_of_the_view_is_nothing"
     ),
     "set different AddressPools ranges modes": "tests/kube/test_config.py::test_addresses",
@@ -71,7 +72,10 @@ ROWS: Final[dict[str, str]] = {
     ),
     "should work with two protocols": f"{ANNOUNCE}test_layer_2_and_bgp_together_and_each_alone",
     "dynamic ASN (right / wrong mode)": f"{SESSIONS}test_a_dynamic_as",
-    "BGP Multiprotocol": f"{ANNOUNCE}test_both_families_over_one_session",
+    "BGP Multiprotocol": (
+        f"{ANNOUNCE}test_both_families_over_one_session "
+        f"{ANNOUNCE}test_a_session_over_ipv6_with_one_family_and_with_both"
+    ),
     "BGP Node Selector: Two services two advertisements": f"{ANNOUNCE}test_peer_node_and_service_selectors",
     "BGP Node Selector: Single service two advertisements": (
         f"{ANNOUNCE}test_peer_node_and_service_selectors"
@@ -91,6 +95,9 @@ ROWS: Final[dict[str, str]] = {
     "BGP metrics: should collect BGP metrics": f"{ANNOUNCE}test_every_node_is_a_next_hop_and_serves",
     "BGP metrics: exposed by the controller": "- of the controller: tests/allocator",
     "BFD metrics from FRR": f"{SURVIVAL}test_a_path_that_is_silent_ends_the_session_and_heals",
-    "config-related metrics": f"{SESSIONS}test_each_bad_field_is_named_and_nothing_else_changes",
+    "config-related metrics": (
+        f"{SESSIONS}test_each_bad_field_is_named_and_nothing_else_changes "
+        "tests/speaker/planner/test_routed.py::test_a_bad_peer_is_told_in_state_event_and_metrics_and_cleared"
+    ),
     "FRR Unnumbered BGP": f"{SESSIONS}test_an_unnumbered_peer_with_bfd",
 }

@@ -222,6 +222,7 @@ class Stage:
         nodes: Sequence[str] | None = None,
         local: bool = False,
         labels: Mapping[str, str] | None = None,
+        port: int = PORT,
     ) -> None:
         """A service with an endpoint on each of the nodes, and its addresses."""
         self.endpoints(name, nodes)
@@ -235,8 +236,13 @@ class Stage:
                     "type": "LoadBalancer",
                     "externalTrafficPolicy": "Local" if local else "Cluster",
                     "ports": [
-                        {"name": "http", "port": PORT, "targetPort": BACKEND, "protocol": "TCP"},
-                        {"name": "probe", "port": UDP_PORT, "targetPort": UDP_BACKEND, "protocol": "UDP"},
+                        {"name": "http", "port": port, "targetPort": BACKEND, "protocol": "TCP"},
+                        {
+                            "name": "probe",
+                            "port": UDP_PORT + port - PORT,
+                            "targetPort": UDP_BACKEND,
+                            "protocol": "UDP",
+                        },
                     ],
                 },
             },
@@ -364,9 +370,9 @@ class Stage:
         """Until these are the next hops of a prefix in the router's kernel."""
         eventually(lambda: router.fib().get(prefix, frozenset()), lambda found: found == wanted)
 
-    def served_by(self, address: str, times: int) -> list[str]:
+    def served_by(self, address: str, times: int, port: int = PORT) -> list[str]:
         """Which node answered each of so many requests of the client, "" for none."""
-        return [netns.inside(self.lan.client.netns, lambda: _request(address)) for _ in range(times)]
+        return [netns.inside(self.lan.client.netns, lambda: _request(address, port)) for _ in range(times)]
 
     def planner(self, node: str) -> int:
         """Process id of a speaker's planner."""
@@ -376,8 +382,8 @@ class Stage:
         os.kill(self.planner(node), signal.SIGKILL)
 
 
-def _request(address: str) -> str:
-    connection = http.client.HTTPConnection(address, PORT, timeout=2)
+def _request(address: str, port: int) -> str:
+    connection = http.client.HTTPConnection(address, port, timeout=2)
     try:
         connection.request("GET", "/")
         return str(json.loads(connection.getresponse().read())["node"])

@@ -14,7 +14,7 @@ import pytest
 from crier.cli._common import Exit
 from crier.cli.main import main
 from crier.lab.router import Router
-from tests.routed.stage import METALLB, Stage, eventually
+from tests.routed.stage import METALLB, NODES_AS, Stage, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.netns]
 
@@ -216,6 +216,55 @@ def test_both_families_over_one_session(stage: Stage) -> None:
     assert WEB6 not in stage.bird.fib()  # a session over IPv4 tells of IPv6 only when asked to
     assert communities(stage.frr, f"{WEB6}/128") == {frozenset({"1:2"})}
     assert set(stage.served_by(WEB6, 12)) <= set(stage.lan.nodes)
+
+
+def test_a_session_over_ipv6_with_one_family_and_with_both(stage: Stage) -> None:
+    here = stage.lan.nodes["node-1"]
+    bgp, at = f"router bgp {stage.frr.asn}", f"neighbor {here.ipv6}"
+    stage.frr.do(bgp, f"{at} remote-as {NODES_AS}", f"{at} passive", f"{at} bfd 3 350 350")
+    for family in ("ipv4", "ipv6"):
+        stage.frr.do(bgp, f"address-family {family} unicast", f"{at} activate")
+    try:
+        only = [{"matchLabels": {"kubernetes.io/hostname": "node-1"}}]
+        address = str(stage.frr.host.ipv6)
+        stage.make("BFDProfile", "calm", receiveInterval=350, transmitInterval=350)
+        stage.make(
+            "BGPPeer",
+            "six",
+            **stage.towards(stage.frr, peerAddress=address, nodeSelectors=only, bfdProfile="calm"),
+        )
+        stage.make("BGPAdvertisement", "ad", communities=["1:2"])
+        stage.service("web", WEB, WEB6)
+        eventually(
+            lambda: {route.next_hop for route in stage.frr.known(f"{WEB6}/128")},
+            lambda found: found == {str(here.ipv6)},
+        )
+        eventually(lambda: stage.session("node-1", "six").get("bfd"), lambda found: found == "Up")
+        assert WEB not in stage.frr.fib()
+        stage.change("BGPPeer", "six", dualStackAddressFamily=True)
+        stage.hops(stage.frr, WEB, stage.at("node-1"))
+        for prefix in (f"{WEB}/32", f"{WEB6}/128"):
+            marked(stage.frr, prefix, "1:2")
+    finally:
+        stage.frr.do(bgp, f"no {at}")
+
+
+def test_two_services_share_an_address(stage: Stage) -> None:
+    """As long as one of them has it, and each by its own port."""
+    stage.make("BGPPeer", "frr", **stage.towards(stage.frr))
+    stage.make("BGPAdvertisement", "ad")
+    stage.service("web", WEB)
+    stage.service("other", WEB, port=81)
+    stage.hops(stage.frr, WEB, stage.addresses)
+    for port in (80, 81):
+        eventually(
+            lambda port=port: stage.served_by(WEB, 6, port),  # type: ignore[misc]
+            lambda found: set(found) <= set(stage.lan.nodes),
+        )
+    stage.rest.delete("/api/v1/namespaces/default/services/other")
+    eventually(lambda: stage.served_by(WEB, 1, 81), lambda found: found == [""])
+    assert stage.frr.fib()[WEB] == stage.addresses
+    assert "" not in stage.served_by(WEB, 6)
 
 
 def test_a_change_of_one_object_leaves_the_sessions_alone(stage: Stage) -> None:
