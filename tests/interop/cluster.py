@@ -21,7 +21,7 @@ FAST: Final[Mapping[str, Any]] = {
     "ProbeTimeout": "250ms",
     "GossipInterval": "100ms",
     "PushPullInterval": "2s",
-    "TCPTimeout": "5s",
+    "TCPTimeout": "20s",
     "SuspicionMult": 3,
     "SuspicionMaxTimeoutMult": 2,
     "GossipToTheDeadTime": "15s",
