@@ -26,6 +26,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -36,24 +37,28 @@ sys.path.insert(0, os.environ.get(compiled.PLACE, sys.path[0]))
 from memberlist import Reachable, Suspected, Unreachable
 from memberlist.testing import Simulation
 
+PATIENCE: Final = 15.0
 
-def detection(size: int, loss: float, trials: int, seed: int) -> tuple[list[float], int, int]:
-    """Crashes at random moments.
 
-    Seconds until each survivor noticed; how many did not within 1 s; how many healthy members were taken for
-    unreachable meanwhile.
+def detection(
+    size: int, loss: float, trials: int, seed: int, lateness: float = 0.0
+) -> tuple[list[float], int, int]:
+    """Crashes at random moments; `lateness`: each turn of each member is up to so many seconds late.
+
+    Seconds until each survivor noticed; how many did not within 1 s, or `PATIENCE` where they are late; how
+    many healthy members were taken for unreachable meanwhile.
     """
     times: list[float] = []
     missed = wrong = 0
     for trial in range(trials):
         rng = random.Random(f"{seed} {trial}")
-        cluster = Simulation(seed=rng.getrandbits(32), size=size, watch=True)
+        cluster = Simulation(seed=rng.getrandbits(32), size=size, watch=True, lateness=lateness)
         cluster.network.loss = loss
         cluster.run(1 + rng.random())
         cluster.log.clear()
         victim, at = f"n{rng.randrange(size)}", cluster.now
         cluster.crash(victim)
-        cluster.run(1.0)
+        cluster.run(PATIENCE if lateness else 1.0)
         first: dict[str, float] = {}
         for when, who, event in cluster.log:
             if isinstance(event, Unreachable) and event.node.name == victim:
@@ -206,6 +211,15 @@ def main() -> None:
         print(
             f"{size:4} members, {loss:4.0%} loss: median {at[0.5]:.3f}  p99 {at[0.99]:.3f}  max {at[1.0]:.3f}"
             f"  ({len(times)} survivors, {missed} missed it, {wrong} wrong)",
+            flush=True,
+        )
+    print("the same, each turn of each member up to so many seconds late")
+    for size, lateness in ((3, 0.05), (3, 0.1), (3, 0.2), (3, 0.5), (10, 0.2)):
+        times, missed, wrong = detection(size, 0.0, args.trials // 4, args.seed, lateness)
+        at = {share: times[int((len(times) - 1) * share)] for share in (0.5, 0.99, 1.0)}
+        print(
+            f"{size:4} members, {lateness:4.2f} s late: median {at[0.5]:.3f}  p99 {at[0.99]:.3f}"
+            f"  max {at[1.0]:.3f}  ({len(times)} survivors, {missed} missed it, {wrong} wrong)",
             flush=True,
         )
     print("nobody crashes")

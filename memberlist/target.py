@@ -16,6 +16,8 @@ DOUBT_AFTER: Final = 1.0
 """Two or three are missed: others are asked."""
 ACCUSE_AFTER: Final = 2.0
 """160 ms.  A node that stands still for 150 ms answers in time."""
+MISSED: Final = 4
+"""Pings in a row that must be missed all the same; in 160 ms there are seven, unless we are late for them."""
 MAX_STRETCH: Final = 4.0
 """A round trip longer than `UNEASY_AFTER` stretches all of these, at most so much."""
 WRONG_WITHIN: Final = 0.5
@@ -39,6 +41,8 @@ class Target:
     doubted_at: float | None = None
     judged_at: float = 0.0
     """End of the doubt."""
+    missed: int = 0
+    """Our own pings that left since it was heard last."""
     rounds: int = 0
     ping_at: float = 0.0
     pinged_at: float = 0.0
@@ -65,7 +69,7 @@ class Target:
         self._learn(now)
         self.silent_since = now if self.unanswered else None
         self.doubted_at = None
-        self.rounds = 0
+        self.missed = self.rounds = 0
         self.accused = False
 
     def delay(self, seconds: float) -> None:

@@ -23,7 +23,7 @@ from .events import Reachable, Unreachable
 from .messages import IndirectPing, Ping, State, Suspect
 from .rendezvous import Rendezvous
 from .table import Table
-from .target import Target
+from .target import MISSED, Target
 
 SPARE: Final = 1.15
 """A member that pings us need not be pinged before its next ping should have come; this is when."""
@@ -147,7 +147,7 @@ class Watch:
                 effects += self._doubt(target, now)
                 effects += self._verdicts(now)
             else:
-                if self._sound(target):
+                if target.missed >= MISSED and self._sound(target):
                     effects += self._accuse(target, now)
                     effects += self._verdicts(now)
                 else:
@@ -249,9 +249,13 @@ class Watch:
             self._due_at = None
         return self._trust_again(name)
 
-    def delay(self, seconds: float) -> None:
+    def delay(self, seconds: float, now: float) -> None:
         """We did not run for so long: the others' time did not pass either."""
         self._due_at = None
+        # All that is compared moves together, or what proves us sound before a pause would not after it.
+        self._heard_at = min(self._heard_at + seconds, now)
+        self._proved_at += seconds
+        self._checks = {seq_no: at + seconds for seq_no, at in self._checks.items()}
         for target in self._targets.values():
             target.delay(seconds)
 
@@ -262,6 +266,7 @@ class Watch:
         ping = self._new_ping(member)
         self._remember(target, ping.seq_no, now)
         target.pinged_at = now
+        target.missed += 1
         target.spared = 0
         if target.accused or member.state is State.SUSPECT:
             # Like SWIM's own probe of a suspect: the answer and the refutation come back together.

@@ -26,6 +26,8 @@ in hexadecimal on each line.  FILE is a classic pcap file, of which all UDP is r
 MetalLB cluster: --secret-file secretkey --metallb-key, where the file holds the secret as the speaker has it.
 
 Keys may be hexadecimal or base64; one that can be read in several ways is tried in all of them.
+
+Exit status: 0 when all could be decoded, 1 when something could not, 2 when nothing could be read.
 """
 
 
@@ -61,15 +63,22 @@ def run(args: argparse.Namespace) -> int:
         if args.file:
             with Path(args.file).open("rb") as file:
                 results = _from_pcap(pcap.read(file), wire, any_label=any_label, port=args.port)
-                return _show(results, as_json=args.json)
+                shown, status = _show(results, as_json=args.json)
+            if not shown:
+                where = f" from or to port {args.port}" if args.port is not None else ""
+                print(f"memberlist decode: {args.file}: no UDP datagrams{where}", file=sys.stderr)
+            return status
         results = _from_lines(sys.stdin, wire, any_label=any_label, streams=args.stream)
-        return _show(results, as_json=args.json)
+        return _show(results, as_json=args.json)[1]
     except BrokenPipeError:
         raise  # nobody wants more output: no error of ours
     except OSError as problem:
         print(f"memberlist decode: {problem.filename or args.file}: {problem.strerror}", file=sys.stderr)
         return 2
-    except (MemberlistError, pcap.PcapError) as problem:
+    except pcap.PcapError as problem:
+        print(f"memberlist decode: {args.file}: {problem}", file=sys.stderr)
+        return 2
+    except MemberlistError as problem:
         print(f"memberlist decode: {problem}", file=sys.stderr)
         return 2
 
@@ -172,12 +181,14 @@ def _labelled(wire: Wire, data: bytes) -> Wire:
     return dataclasses.replace(wire, label=label.decode("utf-8", "surrogateescape")) if label else wire
 
 
-def _show(results: Iterable[Description], *, as_json: bool) -> int:
-    failed = False
+def _show(results: Iterable[Description], *, as_json: bool) -> tuple[int, int]:
+    """How many there were, and the exit status."""
+    shown, failed = 0, False
     for result in results:
+        shown += 1
         failed |= "error" in result
         print(json.dumps(result) if as_json else _line(result), flush=True)
-    return 1 if failed else 0
+    return shown, 1 if failed else 0
 
 
 def _line(result: Description) -> str:
@@ -187,7 +198,8 @@ def _line(result: Description) -> str:
         words.append(f"{time} {result['from']} > {result['to']}:")
     if "error" in result:
         return " ".join([*words, "error:", result["error"]])
-    words.append(f"[{' '.join(result['layers'])}]")
+    if result["layers"]:
+        words.append(f"[{' '.join(result['layers'])}]")
     words.append("; ".join(render(message) for message in result["messages"]) or "no message")
     words += [f"({problem})" for problem in result.get("problems", ())]
     return " ".join(words)

@@ -119,6 +119,10 @@ def test_a_push_pull_for_people() -> None:
     )
 
 
+def test_a_packet_without_layers_has_no_brackets(cli: Cli) -> None:
+    assert cli(given=NACK.hex()) == "nackResp SeqNo=8\n"
+
+
 def test_lost_parts_are_told(cli: Cli) -> None:
     cut = "07020009000a" + NACK.hex()
     (result,) = cli.json(given=cut)
@@ -217,7 +221,7 @@ def test_a_cut_stream(cli: Cli) -> None:
         ),
         (["/nowhere/x.pcap"], "/nowhere/x.pcap: No such file or directory"),
         (["--label", "x" * 256], "label: 256 octets; at most 255 are allowed"),
-        (["/dev/null"], "this is no pcap file"),
+        (["/dev/null"], "/dev/null: this is no pcap file"),
     ],
 )
 def test_wrong_arguments_are_one_clear_error(cli: Cli, arguments: list[str], error: str) -> None:

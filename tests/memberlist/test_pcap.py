@@ -141,6 +141,17 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert third["error"] == "message type 99 has no place in a packet"
     assert main(["decode", "--port", "7946", str(file)]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        f"22:13:20.250000 {source} > {destination}: [] nackResp SeqNo=8"
+        f"22:13:20.250000 {source} > {destination}: nackResp SeqNo=8"
         for source, destination in (NAMES_V4, NAMES_V6)
     ]
+
+
+def test_a_capture_without_datagrams_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "tcp.pcap"
+    file.write_bytes(capture(bytes(Ether() / V4 / TCP(sport=1, dport=7946)), bytes(Ether() / V4 / SPEECH)))
+    assert main(["decode", "--port", "1", str(file)]) == 0
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", f"memberlist decode: {file}: no UDP datagrams from or to port 1\n")
+    file.write_bytes(capture(bytes(Ether() / V4 / TCP(sport=1, dport=7946))))
+    assert main(["decode", str(file)]) == 0
+    assert capsys.readouterr().err == f"memberlist decode: {file}: no UDP datagrams\n"

@@ -204,6 +204,36 @@ def test_late_timers_everywhere_blame_nobody(seed: int) -> None:
 
 
 @seeds
+@pytest.mark.parametrize("size", [3, 5])
+@pytest.mark.parametrize("lateness", [0.1, 0.2, 0.5])
+def test_those_who_are_always_late_notice_a_crash_all_the_same(seed: int, size: int, lateness: float) -> None:
+    """Each turn up to so many seconds late, without end, as on nodes whose processors are all taken."""
+    simulation = cluster(seed, size, settle=5.0, lateness=lateness)
+    at = simulation.now
+    simulation.crash("n1")
+    simulation.run(10.0)
+    unreachable, died = seen(simulation, Unreachable), seen(simulation, Died)
+    assert set(unreachable) == set(died) == {(who, "n1") for who in simulation.running}
+    assert max(unreachable.values()) - at < 0.26 + 4 * lateness
+    assert max(died.values()) - at < 5.0 + 8 * lateness
+
+
+@seeds
+def test_late_and_lossy_few_are_wronged_and_not_for_long(seed: int) -> None:
+    """A late watcher sends fewer pings, and each of them may get lost."""
+    simulation = cluster(seed, 3, lateness=0.2)
+    simulation.network.loss = 0.05
+    simulation.run(60.0)
+    alarms = [
+        (at, who, event.node.name) for at, who, event in simulation.log if isinstance(event, Unreachable)
+    ]
+    assert len(alarms) <= 2
+    simulation.network.loss = 0.0
+    assert simulation.run_until(lambda: agree(simulation), limit=2.0)
+    assert seen(simulation, Died) == {}
+
+
+@seeds
 def test_a_broken_link_between_two_is_not_a_broken_node(seed: int) -> None:
     """The others still hear both: indirect pings get through.  Cut one way, then both ways."""
     simulation = cluster(seed, 5)
