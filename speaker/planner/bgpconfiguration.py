@@ -129,6 +129,15 @@ class BgpConfiguration:
             raise BgpConfigError(faults)
         waiting = [Fault(PEER, peer.name, text) for peer in sessions for text in peer.waiting]
         waiting += [
+            Fault(
+                PEER,
+                peer.name,
+                f"{peer.name}: spec.{'peerAddress' if peer.address else 'interface'}: {first.name} has the "
+                f"session with {peer.address or peer.interface} from this node already",
+            )
+            for peer, first in _doubled(sessions)
+        ]
+        waiting += [
             Fault(ADVERTISEMENT, ad.name, f"{ad.name}: spec.communities: there is no community {name!r}")
             for ad in ads
             for name in ad.unknown
@@ -136,8 +145,14 @@ class BgpConfiguration:
         return cls(sessions, attached, tuple(waiting))
 
     def peers_of(self, node: Node) -> tuple[BgpPeer, ...]:
-        """Those the node is to have a session with, now."""
-        return tuple(peer for peer in self.peers if peer.selects_node(node.labels) and not peer.waiting)
+        """Those the node is to have a session with, now.
+
+        Of several for the very same session the first by name: a router would have but one of them, and
+        hang up on the others for ever.
+        """
+        wanted = tuple(peer for peer in self.peers if peer.selects_node(node.labels) and not peer.waiting)
+        doubled = {peer.name for peer, _ in _doubled(wanted)}
+        return tuple(peer for peer in wanted if peer.name not in doubled)
 
     def over(self, last: BgpConfiguration | None) -> BgpConfiguration:
         """The same, but what waits for something stays as it was when it had all it needed."""
@@ -153,6 +168,18 @@ class BgpConfiguration:
             },
             self.waiting,
         )
+
+
+def _doubled(peers: Iterable[BgpPeer]) -> list[tuple[BgpPeer, BgpPeer]]:
+    """Peers whose session another one before them has, and that one."""
+    taken: dict[object, BgpPeer] = {}
+    found: list[tuple[BgpPeer, BgpPeer]] = []
+    for peer in peers:
+        place = (peer.address, peer.interface, peer.port, peer.vrf, peer.source)
+        first = taken.setdefault(place, peer)
+        if first is not peer:
+            found.append((peer, first))
+    return found
 
 
 def _concerns(selectors: Iterable[SelectorWire] | None, node: Node) -> bool:

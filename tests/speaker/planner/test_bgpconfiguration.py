@@ -68,6 +68,21 @@ def test_the_same_objects_are_the_same_configuration(keeper: BgpKeeper) -> None:
     assert keeper.faults == ()
 
 
+def test_of_two_peers_for_one_session_the_first_by_name_has_it(keeper: BgpKeeper) -> None:
+    here = {"peerAddress": "192.0.2.9"}
+    others = (peer("d", **here, peerPort=1179), peer("e", **here, sourceAddress="192.0.2.8"))
+    consider(keeper, peer("b", **here), peer("c", **here), *others, ad())
+    assert names(keeper) == ["b", "d", "e"]
+    told = "c: spec.peerAddress: b has the session with 192.0.2.9 from this node already"
+    assert keeper.faults == (Fault("BGPPeer", "c", told),)
+    consider(keeper, peer("a", **here), peer("b", **here), ad())
+    assert names(keeper) == ["a"]
+    elsewhere = [{"matchLabels": {"kubernetes.io/hostname": "b"}}]
+    consider(keeper, peer("a", **here, nodeSelectors=elsewhere), peer("b", **here), ad())
+    assert names(keeper) == ["b"]
+    assert not keeper.faults
+
+
 def test_the_last_good_one_stays_and_the_fault_names_object_and_field(keeper: BgpKeeper) -> None:
     consider(keeper, peer("x", myASN=0), ad())
     assert names(keeper) == ["x", "y"]

@@ -49,7 +49,8 @@ def octets(name: str, spec: dict[str, Any]) -> bytes:
 
 
 def peer(name: str = "tor", **spec: Any) -> BgpPeerObject:
-    address = {"myASN": 64500, "peerASN": 64501, "peerAddress": "192.0.2.1"}
+    """Each name is another router."""
+    address = {"myASN": 64500, "peerASN": 64501, "peerAddress": f"192.0.2.{1 + sum(name.encode()) % 250}"}
     return BgpPeerObject.decode(octets(name, {**address, **spec}))
 
 
