@@ -83,7 +83,8 @@ def objection(
     """The pool from which the service may hold exactly these addresses, or why it may not."""
     pool = ledger.pools.locate_all(addresses)
     if pool is None:
-        return Refusal(Why.NOT_ALLOWED, f"{quoted(addresses)} is not allowed in config")
+        lacks = tuple(_lacks(addresses, ledger))
+        return Refusal(Why.NOT_ALLOWED, f"{quoted(addresses)} is not allowed in config", lacks)
     if refusal := _not_compatible(pool, request, namespaces):
         return refusal
     for address in addresses:
@@ -92,12 +93,20 @@ def objection(
     return pool
 
 
+def _lacks(addresses: Sequence[Address], ledger: Ledger) -> Iterable[tuple[str, str]]:
+    """Why each pool cannot give all the addresses."""
+    owners = [(address, ledger.pools.containing(address)) for address in addresses]
+    for name in sorted(ledger.pools.pools):
+        lacking = [str(address) for address, pool in owners if pool is None or pool.name != name]
+        yield name, f"does not have {', '.join(lacking)}" if lacking else "avoidBuggyIPs keeps it back"
+
+
 def _choose_named(request: Request, ledger: Ledger, namespaces: NamespaceLabels) -> Choice | Refusal:
     if family_of_all(request.addresses) is not request.family:
         return Refusal(
             Why.WRONG_FAMILY,
             f"requested loadBalancer IP(s) {quoted(request.addresses)} "
-            "does not match the ipFamily of the service",
+            f"does not match the ipFamily of the service, which is {request.family.value}",
         )
     found = objection(request.addresses, request, ledger, namespaces)
     if isinstance(found, Refusal):
@@ -107,6 +116,7 @@ def _choose_named(request: Request, ledger: Ledger, namespaces: NamespaceLabels)
             Why.WRONG_POOL,
             f"requested loadBalancer IP(s) {quoted(request.addresses)} is not compatible with "
             f"requested address pool {request.pool}",
+            ((found.name, "has what is requested"),),
         )
     return Choice(found.name, request.addresses)
 
@@ -116,10 +126,11 @@ def _choose_from_named_pool(
 ) -> Choice | Refusal:
     pool = ledger.pools.pools.get(request.pool)
     if pool is None:
-        return Refusal(Why.UNKNOWN_POOL, f'unknown pool "{request.pool}"')
+        others = tuple((name, "not requested") for name in sorted(ledger.pools.pools))
+        return Refusal(Why.UNKNOWN_POOL, f'unknown pool "{request.pool}"', others)
     if refusal := _not_compatible(pool, request, namespaces):
         return refusal
-    return _choose_among([pool], request, ledger) or Refusal(Why.EXHAUSTED, exhausted(pool, request.family))
+    return _choose_among([pool], request, ledger) or exhausted(pool, request.family)
 
 
 def _choose_any(request: Request, ledger: Ledger, namespaces: NamespaceLabels) -> Choice | Refusal:
@@ -183,7 +194,13 @@ def versions_of(family: Family) -> Iterable[int]:
             return (4, 6)
 
 
-def exhausted(pool: Pool, family: Family) -> str:
+def exhausted(pool: Pool, family: Family) -> Refusal:
+    """Of a service that may draw from this pool only."""
+    text, why = _no_available(pool, family), _shortage(pool, family)
+    return Refusal(Why.EXHAUSTED, text, ((pool.name, why),) if why != text else ())
+
+
+def _no_available(pool: Pool, family: Family) -> str:
     return f"no available IPs in pool {pool.name} for {family.value} IPFamily"
 
 
@@ -191,4 +208,4 @@ def _shortage(pool: Pool, family: Family) -> str:
     has = {network.version for network in pool.networks}
     if not has.issuperset(versions_of(family)):
         return f"has no {family.value} addresses" if family is not Family.DUAL else "is not dual-stack"
-    return exhausted(pool, family)
+    return _no_available(pool, family)

@@ -115,8 +115,8 @@ class Ledger:
             return f'can\'t change sharing key for "{service}", address also in use by {names}'
         taken = self._ports.get(address, {})
         for port in sorted(ports):
-            if taken.get(port, service) != service:
-                return f'port {port} is already in use on "{address}"'
+            if (user := taken.get(port, service)) != service:
+                return f'port {port} is already in use on "{address}" by {user}'
         return None
 
     def lowest(

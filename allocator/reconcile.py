@@ -317,7 +317,7 @@ class Allocator:
         address = self.ledger.lowest(claim.pool, version, request.service, request.ports, request.key)
         if address is None:
             pool = self.ledger.pools.pools[claim.pool]
-            case.refusal = Refusal(Why.EXHAUSTED, exhausted(pool, missing))
+            case.refusal = exhausted(pool, missing)
             return
         case.refusal = None
         case.deferred = self._leaving.blocks((address,), request.service)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from allocator.ledger import NO_KEY, Key, Port
 from crier.kube.model import annotations as notes
 from crier.kube.model.addresses import Address, Family, family_of_all, parse_address, quoted
 from crier.kube.model.service import Service
+
+_ONE: Final = "must be an IP address"
+_ONE_OF_EACH: Final = (
+    "metallb.io/loadBalancerIPs must be an IP address, or one of each family with a comma between"
+)
 
 
 class RequestError(ValueError):
@@ -54,17 +60,17 @@ def requested_addresses(service: Service) -> tuple[Address, ...]:
         try:
             return (parse_address(service.load_balancer_ip),)
         except ValueError:
-            raise RequestError(f'invalid spec.loadBalancerIP "{service.load_balancer_ip}"') from None
+            raise RequestError(f'invalid spec.loadBalancerIP "{service.load_balancer_ip}": {_ONE}') from None
     if not annotation:
         return ()
     try:
         found = tuple(parse_address(text.strip()) for text in annotation.split(","))
     except ValueError:
-        raise RequestError(f'invalid metallb.io/loadBalancerIPs: "{annotation}"') from None
+        raise RequestError(f'invalid metallb.io/loadBalancerIPs: "{annotation}": {_ONE_OF_EACH}') from None
     if len(found) > 2:
-        raise RequestError(f"more than two addresses {quoted(found)}")
+        raise RequestError(f"more than two addresses {quoted(found)}: {_ONE_OF_EACH}")
     if len(found) == 2 and found[0].version == found[1].version:
-        raise RequestError(f'"{found[0]}" "{found[1]}" has the same family')
+        raise RequestError(f'"{found[0]}" "{found[1]}" has the same family: {_ONE_OF_EACH}')
     return found
 
 

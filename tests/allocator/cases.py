@@ -101,20 +101,35 @@ CASES = [
         "no address, in the field",
         lb(ip="please"),
         (),
-        says=no('Failed to allocate IP for "default/s": invalid spec.loadBalancerIP "please"'),
+        says=no(
+            'Failed to allocate IP for "default/s": '
+            'invalid spec.loadBalancerIP "please": must be an IP address'
+        ),
     ),
     Case(
         "no address, in the annotation",
         lb(ips="192.0.2.1,x"),
         (),
-        says=no('invalid metallb.io/loadBalancerIPs: "192.0.2.1,x"'),
+        says=no(
+            'invalid metallb.io/loadBalancerIPs: "192.0.2.1,x": metallb.io/loadBalancerIPs must be an IP'
+        ),
     ),
-    Case("in no pool", lb(ip="1.2.3.4"), (), says=no('["1.2.3.4"] is not allowed in config')),
+    Case(
+        "in no pool",
+        lb(ip="1.2.3.4"),
+        (),
+        says=no(
+            '["1.2.3.4"] is not allowed in config (dual: does not have 1.2.3.4; one: does not have 1.2.3.4; '
+        ),
+    ),
     Case(
         "of another family",
         lb(ip="2001:db8::1"),
         (),
-        says=no('requested loadBalancer IP(s) ["2001:db8::1"] does not match the ipFamily'),
+        says=no(
+            'requested loadBalancer IP(s) ["2001:db8::1"] '
+            "does not match the ipFamily of the service, which is ipv4"
+        ),
     ),
     Case(
         "two of one family",
@@ -133,7 +148,8 @@ CASES = [
         lb(ip="192.0.2.1", pool="two"),
         (),
         says=no(
-            'requested loadBalancer IP(s) ["192.0.2.1"] is not compatible with requested address pool two'
+            'requested loadBalancer IP(s) ["192.0.2.1"] is not compatible with requested address pool two '
+            "(one: has what is requested)"
         ),
     ),
     Case(
@@ -146,7 +162,11 @@ CASES = [
         "both families, from two pools",
         lb("dual", ips="192.0.2.0,2001:db8::"),
         (),
-        says=no('["192.0.2.0" "2001:db8::"] is not allowed in config'),
+        pools=(ONE, SIX),
+        says=no(
+            '["192.0.2.0" "2001:db8::"] is not allowed in config '
+            "(one: does not have 2001:db8::; six: does not have 192.0.2.0)"
+        ),
     ),
     Case(
         "one address for a dual-stack service",
@@ -168,12 +188,17 @@ CASES = [
     ),
     # --------------------------------------------------------------- asking for a pool
     Case("a pool", lb(pool="two"), ("198.51.100.16",), pool="two"),
-    Case("no such pool", lb(pool="gone"), (), says=no('unknown pool "gone"')),
+    Case(
+        "no such pool",
+        lb(pool="gone"),
+        (),
+        says=no('unknown pool "gone" (dual: not requested; one: not requested; '),
+    ),
     Case(
         "a pool without the family",
         lb("v6", pool="two"),
         (),
-        says=no("no available IPs in pool two for ipv6 IPFamily"),
+        says=no("no available IPs in pool two for ipv6 IPFamily (two: has no ipv6 addresses)"),
     ),
     Case(
         "a pool for others",
@@ -312,7 +337,7 @@ CASES = [
         says={
             "AdditionalAssignFailed": "cannot assign additional IP in PreferDualStack: "
             "no available IPs in pool one "
-            "for ipv6 IPFamily"
+            "for ipv6 IPFamily (one: has no ipv6 addresses)"
         },
     ),
     Case("both liked, one cluster address", prefer(lb("v4")), ("203.0.113.0",), pools=(BOTH,)),
@@ -398,7 +423,7 @@ CASES = [
         lb(ip="192.0.2.0"),
         (),
         pools=(pool("a", "192.0.2.0/24", avoidBuggyIPs=True),),
-        says=no("is not allowed in config"),
+        says=no("is not allowed in config (a: avoidBuggyIPs keeps it back)"),
     ),
     Case(
         "it has one",

@@ -6,14 +6,27 @@ and none ends in anything but such a message.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import pytest
+import yaml
 
 from allocator.review import check_peers
 from crier.kube.model.advertisement import L2AdvertisementObject, parse_l2_advertisements
+from crier.kube.model.annotations import (
+    ADDRESS_POOL,
+    ALLOCATED_FROM,
+    ALLOW_SHARED_IP,
+    LOAD_BALANCER_IPS,
+    OLD_PREFIX,
+    PREFIX,
+    deprecated,
+)
 from crier.kube.model.bfdprofile import BfdProfileObject, parse_bfd_profiles
 from crier.kube.model.bgpadvertisement import BgpAdvertisementObject, parse_bgp_advertisements
 from crier.kube.model.bgppeer import BgpPeerObject
@@ -21,10 +34,11 @@ from crier.kube.model.community import CommunityObject, parse_communities
 from crier.kube.model.errors import ConfigError, DecodeError
 from crier.kube.model.pool import PoolObject, parse_pools
 from crier.kube.model.secret import Secret
-from crier.kube.model.states import ConfigurationState, ServiceL2Status
+from crier.kube.model.states import ConfigurationState, ServiceBgpStatus, ServiceL2Status
 from tests.allocator.cases import lb
 from tests.allocator.worlds import pool, world
 
+CRDS: Final = Path(__file__).parents[2] / "manifests" / "crds"
 POOL: Final = {"addresses": ["192.0.2.0/24"]}
 PEER: Final = {"myASN": 64512, "peerASN": 64513, "peerAddress": "192.0.2.1"}
 INTERNAL: Final = {"myASN": 64512, "peerAddress": "192.0.2.1"}
@@ -78,33 +92,66 @@ def selector(**fields: Any) -> list[dict[str, Any]]:
 
 
 # A selector is the same wherever it stands.
-SELECTORS: Final[list[tuple[Any, str, str]]] = [
-    ("web", '"web"', "expected `array`"),
-    (["web"], '"web"', "expected `object`"),
-    (selector(matchLabels=["a"]), '["a"]', "expected `object`"),
-    (selector(matchLabels={"a": 1}), "", "expected `str`"),
-    (selector(matchLabels={"-a": "b"}), "'-a'", "is not a label key"),
-    (selector(matchLabels={"a": "b c"}), "'b c'", "is not a label value"),
-    (selector(matchExpressions=[{"key": "a", "operator": "Is"}]), "'Is'", "must be one of In, NotIn, Exists"),
-    (selector(matchExpressions=[{"key": "a", "operator": "In"}]), "In", "needs values"),
-    (selector(matchExpressions=[{"key": "a", "operator": "Exists", "values": ["b"]}]), "Exists", "no values"),
+SELECTORS: Final[list[tuple[Any, str, str, str]]] = [
+    # selectors, where in them, value as shown, what would be right
+    ("web", "", '"web"', "expected `array`"),
+    (["web"], "[0]", '"web"', "expected `object`"),
+    (selector(matchLabels=["a"]), "[0].matchLabels", '["a"]', "expected `object`"),
+    (selector(matchLabels={"b": "c", "a": 1}), '[0].matchLabels["a"]', "1", "expected `str`"),
+    (selector(matchLabels={"-a": "b"}), "[0].matchLabels", "'-a'", "is not a label key"),
+    (selector(matchLabels={"a": "b c"}), "[0].matchLabels", "'b c'", "is not a label value"),
+    (
+        selector(matchExpressions=[{"key": "a", "operator": "Is"}]),
+        "[0].matchExpressions[0].operator", "'Is'", "must be one of In, NotIn, Exists",
+    ),
+    (
+        selector(matchExpressions=[{"operator": "Exists"}]),
+        "[0].matchExpressions[0].key", "''", "is not a label key",
+    ),
+    (
+        selector(matchExpressions=[{"key": "a", "operator": "In"}]),
+        "[0].matchExpressions[0].values", "In", "needs values",
+    ),
+    (
+        selector(matchExpressions=[{"key": "a", "operator": "Exists", "values": ["b"]}]),
+        "[0].matchExpressions[0].values", "Exists", "no values",
+    ),
+    (
+        selector(matchExpressions=[{"key": "a", "operator": "In", "values": ["b", "c d"]}]),
+        "[0].matchExpressions[0].values[1]", "'c d'", "is not a label value",
+    ),
     (
         selector(matchExpressions=[{"key": "a", "operator": "In", "values": ["b", "b"]}]),
-        "b",
-        "duplicate definition",
+        "[0].matchExpressions[0].values", "b", "duplicate definition",
     ),
-    ([{"matchLabels": {"a": "b"}}] * 2, "a=b", "duplicate definition"),
-]
+    (
+        selector(matchExpressions=[{"key": "a", "operator": "Exists"}] * 2),
+        "[0].matchExpressions[1]", "'a'", "duplicate definition",
+    ),
+    ([{"matchLabels": {"a": "b"}}] * 2, "[1]", "a=b", "duplicate definition"),
+]  # fmt: skip
 
 
 def selectors(parse: Parse, base: dict[str, Any], path: str) -> list[Any]:
     """The rows of one field of selectors; `path` may lead into an object."""
     rows = []
-    for value, shown, right in SELECTORS:
+    for value, where, shown, right in SELECTORS:
         outer, _, inner = path.rpartition(".")
         spec = {**base, **({outer: {inner: value}} if outer else {path: value})}
-        rows.append((parse, spec, f"spec.{path}", shown, right))
+        rows.append((parse, spec, f"spec.{path}{where}", shown, right))
     return rows
+
+
+def preferences() -> list[Any]:
+    """The same of `preferredNodeSelectors`, whose selectors stand one by one and may be alike."""
+    return [
+        (
+            _l2, {"preferredNodeSelectors": [{"weight": 1, "preference": value[0]}]},
+            f"spec.preferredNodeSelectors[0].preference{where.removeprefix('[0]')}", shown, right,
+        )
+        for value, where, shown, right in SELECTORS
+        if where.startswith("[0]") and len(value) == 1
+    ]  # fmt: skip
 
 
 ROWS: Final[list[tuple[Parse, Any, str, str, str]]] = [
@@ -148,6 +195,7 @@ ROWS: Final[list[tuple[Parse, Any, str, str, str]]] = [
         _l2, {"preferredNodeSelectors": [{"weight": 101, "preference": {}}]},
         "spec.preferredNodeSelectors[0].weight", "101", "1..100",
     ),
+    *preferences(),
     *selectors(_l2, {}, "ipAddressPoolSelectors"),
     *selectors(_l2, {}, "nodeSelectors"),
     *selectors(_l2, {}, "serviceSelectors"),
@@ -166,7 +214,7 @@ ROWS: Final[list[tuple[Parse, Any, str, str, str]]] = [
     (_bgp, {"peers": [None]}, "spec.peers[0]", "null", "expected `str"),
     (
         _bgp, {"serviceSelectors": [{}], "aggregationLength": 24},
-        "serviceSelectors and aggregationLength", "32", "only be used together with default",
+        "spec", "32", "serviceSelectors and aggregationLength are mutually exclusive",
     ),
     *selectors(_bgp, {}, "ipAddressPoolSelectors"),
     *selectors(_bgp, {}, "nodeSelectors"),
@@ -273,44 +321,179 @@ def test_a_long_value_is_cut() -> None:
     assert len(problem) < 200
 
 
-@pytest.mark.parametrize(
-    ("parse", "status", "field"),
-    [
-        (PoolObject.decode, {"assignedIPv4": "many"}, "status.assignedIPv4"),
-        (ServiceL2Status.decode, {"node": 1}, "status.node"),
-        (ServiceL2Status.decode, {"interfaces": "eth0"}, "status.interfaces"),
-        (ConfigurationState.decode, {"result": []}, "status.result"),
-        (ConfigurationState.decode, {"conditions": [{"type": 1}]}, "status.conditions[0].type"),
-    ],
-)
-def test_statuses_somebody_wrote(parse: Parse, status: Any, field: str) -> None:
-    (problem,) = told(parse, document({}, status=status))
-    assert f"{field}: " in problem
-    assert "expected `" in problem
+# ------------------------------------------------------------------- that no field was forgotten
+
+ANY_VALUE: Final[Mapping[str, str]] = {
+    "IPAddressPool spec.autoAssign": "yes or no",
+    "IPAddressPool spec.avoidBuggyIPs": "yes or no",
+    "IPAddressPool spec.serviceAllocation.priority": "any number",
+    "IPAddressPool spec.serviceAllocation.namespaces[]": "a namespace may be made later",
+    "L2Advertisement spec.ipAddressPools[]": "told as a name that leads nowhere: test_review",
+    "L2Advertisement spec.interfaces[]": "a name that no node has selects no interface",
+    "BGPAdvertisement spec.ipAddressPools[]": "told as a name that leads nowhere: test_review",
+    "BGPAdvertisement spec.peers[]": "told as a name that leads nowhere: test_review",
+    "BGPPeer spec.interface": "each speaker looks for it on its own node",
+    "BGPPeer spec.vrf": "each speaker looks for it on its own node",
+    "BGPPeer spec.bfdProfile": "told as a name that leads nowhere: test_review",
+    "BGPPeer spec.passwordSecret.name": "the speakers' to read, and to tell",
+    "BGPPeer spec.enableGracefulRestart": "yes or no",
+    "BGPPeer spec.dualStackAddressFamily": "yes or no",
+    "BFDProfile spec.echoMode": "yes or no",
+    "BFDProfile spec.passiveMode": "yes or no",
+}
+"""Leaves of which every value of the right type makes sense by itself, and why."""
+
+NOT_READ: Final[Mapping[str, str]] = {
+    "BGPPeer spec.disableMP": "has had no effect for long, nor has it in MetalLB",
+    "BGPPeer spec.passwordSecret.namespace": "the Secret is in our own namespace, as in MetalLB",
+    "ConfigurationState status.conditions[].lastTransitionTime": "for people",
+    "ConfigurationState status.conditions[].observedGeneration": "part of the type, used by nobody",
+    **{
+        f"{kind} status": "always empty"
+        for kind in ("L2Advertisement", "BGPAdvertisement", "BGPPeer", "BFDProfile", "Community")
+    },
+    "ServiceL2Status spec": "always empty",
+    "ServiceBGPStatus spec": "always empty",
+}
+"""Whatever stands there, nobody of ours looks at it."""
+
+READERS: Final[Mapping[str, Parse]] = {
+    "IPAddressPool": _pool,
+    "L2Advertisement": _l2,
+    "BGPAdvertisement": _bgp,
+    "BGPPeer": _peer,
+    "BFDProfile": _bfd,
+    "Community": _community,
+    "ServiceL2Status": ServiceL2Status.decode,
+    "ServiceBGPStatus": ServiceBgpStatus.decode,
+    "ConfigurationState": ConfigurationState.decode,
+}
+
+
+def fields_of(schema: Mapping[str, Any], path: str) -> Iterator[tuple[str, str, bool]]:
+    """Path, type and whether it is a leaf, of this field and all below; `[]` is an item, `{}` a value."""
+    kind = str(schema["type"])
+    below = {f".{name}": each for name, each in schema.get("properties", {}).items()}
+    if kind == "array":
+        below["[]"] = schema["items"]
+    if isinstance(values := schema.get("additionalProperties"), dict):
+        below["{}"] = values
+    yield path, kind, not below
+    for step, each in below.items():
+        yield from fields_of(each, path + step)
+
+
+def all_fields() -> list[tuple[str, str, str, bool]]:
+    """Kind, path, type and whether it is a leaf, of all there is in the schemas of all versions."""
+    found = set()
+    for file in CRDS.glob("metallb.io_*.yaml"):
+        spec = yaml.safe_load(file.read_text())["spec"]
+        for version in spec["versions"]:
+            properties = version["schema"]["openAPIV3Schema"]["properties"]
+            for part in properties.keys() & {"spec", "status"}:
+                for field in fields_of(properties[part], part):
+                    found.add((spec["names"]["kind"], *field))
+    return sorted(found)
+
+
+FIELDS: Final = all_fields()
+READ: Final = [(kind, path, of) for kind, path, of, _ in FIELDS if f"{kind} {path}" not in NOT_READ]
+
+
+def test_the_lists_of_exceptions_are_of_fields_that_exist() -> None:
+    fields = {f"{kind} {path}" for kind, path, _, _ in FIELDS}
+    assert {kind for kind, *_ in FIELDS} == READERS.keys()
+    assert ANY_VALUE.keys() | NOT_READ.keys() <= fields
+
+
+def test_every_field_has_a_row_with_a_value_that_makes_no_sense() -> None:
+    """But those of a status, which only our own programs write."""
+    readers = {parse: kind for kind, parse in READERS.items()}
+    rows = {
+        readers[parse] + " " + re.sub(r"\[[0-9]+\]", "[]", field)
+        for parse, _, field, _, right in ROWS
+        if not right.startswith("expected `")
+    }
+    leaves = {
+        f"{kind} {path}"
+        for kind, path, _, leaf in FIELDS
+        # of labels and of the values of an expression the message names the list
+        if leaf and path.startswith("spec.") and not path.endswith("{}")
+    }
+    assert leaves - rows - ANY_VALUE.keys() - NOT_READ.keys() == set()
+    assert rows & ANY_VALUE.keys() == set(), "these are no exceptions"
+
+
+@pytest.mark.parametrize(("kind", "path", "of"), READ)
+def test_every_field_with_a_value_of_another_type(kind: str, path: str, of: str) -> None:
+    """Such as the API server lets through where somebody has replaced our schemas."""
+    wrong: Any = 7 if of == "string" else "seven"
+    for step in reversed(re.findall(r"\w+|\[\]|\{\}", path)):
+        wrong = [wrong] if step == "[]" else {"a": wrong} if step == "{}" else {step: wrong}
+    (problem,) = told(READERS[kind], document(**{"spec": {}, **wrong}))
+    value = "" if "password" in path else " 7:" if of == "string" else ' "seven":'
+    where = path.replace("[]", "[0]").replace("{}", '["a"]')
+    assert problem.startswith(f"x: {where}:{value} expected `")
 
 
 # ------------------------------------------------------------------------------------- annotations
 
 ANNOTATIONS: Final = [
-    ({"ips": "nonsense"}, 'invalid metallb.io/loadBalancerIPs: "nonsense"'),
-    ({"ips": "192.0.2.1,192.0.2.2"}, "same family"),
-    ({"ips": "192.0.2.1,2001:db8::1,192.0.2.2"}, "more than two addresses"),
-    ({"ips": "2001:db8::1"}, "does not match the ipFamily of the service"),
-    ({"ips": "203.0.113.9"}, '["203.0.113.9"] is not allowed in config'),
-    ({"ips": ","}, "metallb.io/loadBalancerIPs"),
-    ({"pool": "gone"}, 'unknown pool "gone"'),
-    ({"ips": "192.0.2.1", "pool": "two"}, "is not compatible with requested address pool two"),
+    # by what follows the prefix, message
+    (
+        {"ips": "nonsense"},
+        'invalid metallb.io/loadBalancerIPs: "nonsense": metallb.io/loadBalancerIPs must be',
+    ),
+    ({"ips": "192.0.2.1/32"}, 'invalid metallb.io/loadBalancerIPs: "192.0.2.1/32": '),
+    ({"ips": "192.0.2.1;2001:db8::1"}, "must be an IP address, or one of each family with a comma between"),
+    ({"ips": "192.0.2.1,192.0.2.2"}, "same family: metallb.io/loadBalancerIPs must be"),
+    ({"ips": "192.0.2.1,2001:db8::1,192.0.2.2"}, '"192.0.2.2"]: metallb.io/loadBalancerIPs must be'),
+    ({"ips": "2001:db8::1"}, "does not match the ipFamily of the service, which is ipv4"),
+    (
+        {"ips": "203.0.113.9"},
+        '["203.0.113.9"] is not allowed in config (one: does not have 203.0.113.9; two:',
+    ),
+    ({"ips": ","}, "metallb.io/loadBalancerIPs must be"),
+    ({"pool": "gone"}, 'unknown pool "gone" (one: not requested; two: not requested)'),
+    ({"pool": " one "}, 'unknown pool " one "'),
+    (
+        {"ips": "192.0.2.1", "pool": "two"},
+        "is not compatible with requested address pool two (one: has what is requested)",
+    ),
 ]
 
 
+def test_every_annotation_has_a_row() -> None:
+    """But the sharing key, of which any text is right, and the one that we write ourselves."""
+    read = {ADDRESS_POOL: "pool", LOAD_BALANCER_IPS: "ips", ALLOW_SHARED_IP: ""}
+    rows = {name for given, _ in ANNOTATIONS for name in given}
+    assert rows == {name for name in read.values() if name}
+    old = {f"{OLD_PREFIX}{name}": "x" for name in read}
+    assert deprecated(old) == tuple(old), "all that are read"
+
+
 @pytest.mark.parametrize(("annotations", "text"), ANNOTATIONS)
-def test_annotations_that_make_no_sense(annotations: dict[str, str], text: str) -> None:
-    found = world([pool("one", "192.0.2.0/24"), pool("two", "198.51.100.0/24")], lb(**annotations))
+@pytest.mark.parametrize("prefix", [PREFIX, OLD_PREFIX])
+def test_annotations_that_make_no_sense(prefix: str, annotations: dict[str, str], text: str) -> None:
+    asks = lb(**annotations)
+    notes = {name.replace(PREFIX, prefix): value for name, value in asks.annotations.items()}
+    found = world(
+        [pool("one", "192.0.2.0/24"), pool("two", "198.51.100.0/24")], replace(asks, annotations=notes)
+    )
     found.settle()
     (said,) = found.said("AllocationFailed")
     assert '"default/s"' in said
     assert text in said
     assert found.ips("s") == ()
+
+
+def test_the_annotation_we_write_is_put_right() -> None:
+    for value in ("two", "", "nonsense"):
+        asks = replace(lb("v4", "192.0.2.7"), annotations={ALLOCATED_FROM: value})
+        found = world([pool("one", "192.0.2.0/24")], asks)
+        found.settle()
+        assert found.services["default/s"].annotations[ALLOCATED_FROM] == "one"
+        assert (found.ips("s"), found.notices) == (("192.0.2.7",), [])
 
 
 @pytest.mark.parametrize("annotations", [{"ips": "nonsense"}, {"ips": "192.0.2.1,192.0.2.2"}, {"ips": ","}])

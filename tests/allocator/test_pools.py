@@ -52,7 +52,7 @@ def test_who_waits_is_told_that_newer_pools_are_not_in_force() -> None:
     not_in_force = "; the newest pools are not in force, because of faults in new, worse"
     assert found.said("AllocationFailed") == [
         f'Failed to allocate IP for "default/c": no available IPs{not_in_force} (small: {full})',
-        f'Failed to allocate IP for "default/d": unknown pool "new"{not_in_force}',
+        f'Failed to allocate IP for "default/d": unknown pool "new"{not_in_force} (small: not requested)',
     ]
     found.notices.clear()
     found.allocator.reject(["new", "worse"])
@@ -60,7 +60,9 @@ def test_who_waits_is_told_that_newer_pools_are_not_in_force() -> None:
     assert not found.notices, "once"
     found.set_pools(SMALL)
     found.settle()
-    assert 'Failed to allocate IP for "default/d": unknown pool "new"' in found.said("AllocationFailed")
+    assert 'Failed to allocate IP for "default/d": unknown pool "new" (small: not requested)' in found.said(
+        "AllocationFailed"
+    )
 
 
 def test_who_waits_is_told_when_no_pool_was_ever_in_force() -> None:

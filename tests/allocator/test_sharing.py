@@ -65,7 +65,7 @@ def test_the_texts_of_refusals() -> None:
     )
     found.settle()
     assert found.said("AllocationFailed") == [
-        'Failed to allocate IP for "default/c": port TCP/443 is already in use on "192.0.2.0"',
+        'Failed to allocate IP for "default/c": port TCP/443 is already in use on "192.0.2.0" by default/b',
         (
             'Failed to allocate IP for "default/d": can\'t change sharing key for "default/d", '
             "address also in use by default/a,default/b"

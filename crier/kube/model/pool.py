@@ -182,14 +182,18 @@ class PoolIndex:
             self._ends[version].append(end)
             self._pools[version].append(self.pools[name])
 
-    def locate(self, address: Address) -> Pool | None:
-        """The pool that may give out the address."""
+    def containing(self, address: Address) -> Pool | None:
+        """The pool that has the address in its networks, whether it may give it out or not."""
         version, number = address.version, int(address)
         at = bisect.bisect_right(self._starts[version], number) - 1
         if at < 0 or number > self._ends[version][at]:
             return None
-        pool = self._pools[version][at]
-        return None if pool.avoid_buggy_ips and is_buggy(address) else pool
+        return self._pools[version][at]
+
+    def locate(self, address: Address) -> Pool | None:
+        """The pool that may give out the address."""
+        pool = self.containing(address)
+        return None if pool is None or (pool.avoid_buggy_ips and is_buggy(address)) else pool
 
     def locate_all(self, addresses: Sequence[Address]) -> Pool | None:
         """The one pool that may give out all the addresses; None also when there are none."""

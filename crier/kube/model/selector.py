@@ -126,25 +126,26 @@ def parse_selector(wire: SelectorWire, path: str, problems: list[str]) -> Select
 
 
 def _parse_expression(expression: ExpressionWire, path: str, problems: list[str]) -> Requirement | None:
-    _check_key(expression.key, path, problems)
+    _check_key(expression.key, f"{path}.key", problems)
     values = expression.values or ()
-    for value in values:
-        _check_value(value, path, problems)
+    for index, value in enumerate(values):
+        _check_value(value, f"{path}.values[{index}]", problems)
     if len(set(values)) != len(values):
         twice = ", ".join(duplicates(values))
-        problems.append(f"{path}: duplicate definition of match expression value in label selector: {twice}")
+        problems.append(
+            f"{path}.values: duplicate definition of match expression value in label selector: {twice}"
+        )
     try:
         operator = Operator(expression.operator)
     except ValueError:
         known = ", ".join(each.value for each in Operator)
-        problems.append(
-            f"{path}: invalid label selector operator {expression.operator!r}: must be one of {known}"
-        )
+        why = f"invalid label selector operator {expression.operator!r}: must be one of {known}"
+        problems.append(f"{path}.operator: {why}")
         return None
     if operator in (Operator.IN, Operator.NOT_IN) and not values:
-        problems.append(f"{path}: invalid label selector: {operator.value} needs values")
+        problems.append(f"{path}.values: invalid label selector: {operator.value} needs values")
     if operator in (Operator.EXISTS, Operator.DOES_NOT_EXIST) and values:
-        problems.append(f"{path}: invalid label selector: {operator.value} takes no values")
+        problems.append(f"{path}.values: invalid label selector: {operator.value} takes no values")
     return Requirement(expression.key, operator, frozenset(values))
 
 

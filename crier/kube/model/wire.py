@@ -87,6 +87,7 @@ def decode(decoder: msgspec.json.Decoder[T], data: bytes | bytearray | memoryvie
 
 _COMPLAINT: Final = re.compile(r"(.*) - at `(?:key in )?\$\.?([^`]*)`", re.DOTALL)
 _STEP: Final = re.compile(r"\[(\d+)\]|\[\.\.\.\]|([^.\[]+)")
+_SOME_KEY: Final = "[...]"
 _MAX_SHOWN: Final = 60
 """Characters of a value in a message."""
 
@@ -105,14 +106,21 @@ def _explain(complaint: str, data: bytes | bytearray | memoryview | msgspec.Raw)
         return f"{path}: {what}"
     try:
         value = msgspec.json.decode(data)
-        for index, name in (step.groups() for step in _STEP.finditer(path)):
+        whole = path.removesuffix(_SOME_KEY)
+        for index, name in (step.groups() for step in _STEP.finditer(whole)):
             value = value[int(index)] if index else value[name]
-    except (msgspec.MsgspecError, KeyError, IndexError, TypeError, RecursionError, ValueError):
+        if whole != path:  # a map of texts, and which of them is none is ours to find
+            key, value = next(pair for pair in value.items() if not isinstance(pair[1], str))
+            path = f"{whole}[{_shown(key)}]"
+    except (msgspec.MsgspecError, LookupError, TypeError, RecursionError, ValueError, StopIteration):
         return f"{path}: {what}"  # as where a path leads through an object whose keys it does not name
-    shown = msgspec.json.encode(value).decode("utf-8", "replace")
-    if "password" in shown.lower():
-        return f"{path}: {what}"
-    return f"{path}: {shown if len(shown) <= _MAX_SHOWN else f'{shown[:_MAX_SHOWN]}...'}: {what}"
+    shown = _shown(value)
+    return f"{path}: {what}" if "password" in shown.lower() else f"{path}: {shown}: {what}"
+
+
+def _shown(value: object) -> str:
+    text = msgspec.json.encode(value).decode("utf-8", "replace")
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 _OBJECT: Final = msgspec.json.Decoder(ObjectWire)
