@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Final
 
 import trio
 
@@ -33,6 +34,8 @@ log = logs.get(__name__)
 
 WRITERS = 8
 """Writes under way at once."""
+REMIND: Final = 1800.0
+"""Seconds after which what is still amiss is told again: the API forgets an event after an hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ class Controller:
             for _ in range(WRITERS):
                 nursery.start_soon(self._write_out, nursery)
             await nursery.start(self._take_turns)
+            nursery.start_soon(self._remind)
             task_status.started()
 
     async def _watch_services(self, task_status: trio.TaskStatus[None]) -> None:
@@ -112,6 +116,12 @@ class Controller:
             if self.turns == 1:
                 task_status.started()
             await self._bell.wait()
+
+    async def _remind(self) -> None:
+        while True:
+            await trio.sleep(REMIND)
+            for notice in self.allocator.amiss:
+                self._tell(notice)
 
     def _turn(self) -> None:
         services = self.services.objects

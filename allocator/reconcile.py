@@ -132,6 +132,16 @@ class Allocator:
     def unserved(self) -> Collection[str]:
         return frozenset(self._unserved)
 
+    @property
+    def amiss(self) -> list[Notice]:
+        """The warnings of each service's last look: they still hold."""
+        return [
+            notice
+            for _, said in sorted(self._told.items())
+            for notice in sorted(said, key=str)
+            if notice.type == "Warning"
+        ]
+
     def configure(self, pools: Collection[Pool]) -> None:
         """New pools.  All services must be reconciled next."""
         self.ledger.configure(pools)

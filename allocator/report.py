@@ -12,7 +12,7 @@ import trio
 
 from allocator import review, status
 from allocator.bell import Bell
-from allocator.controller import Controller
+from allocator.controller import REMIND, Controller
 from allocator.review import Finding
 from allocator.survey import Survey
 from crier.kube.client import Api, PatchType, decode_document
@@ -72,6 +72,7 @@ class Reporter:
             nursery.start_soon(self._watch_states)
             nursery.start_soon(self._survey.run)
             nursery.start_soon(self._relay)
+            nursery.start_soon(self._remind)
             failures = 0
             while True:
                 with trio.move_on_at(self._due):
@@ -100,6 +101,12 @@ class Reporter:
     async def _relay(self) -> None:
         while True:
             await self._controller.reconciled.wait()
+            self._bell.ring()
+
+    async def _remind(self) -> None:
+        while True:
+            await trio.sleep(REMIND)
+            self._told = ()
             self._bell.ring()
 
     async def _bring_up(self) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import functools
 
 import msgspec
+import pytest
 import trio
 
+from allocator import controller as controller_module
+from allocator import report as report_module
 from allocator.reconcile import Write
 from allocator.writer import Done, Stale, write_service
 from crier.kube.client import PatchType
@@ -79,6 +82,33 @@ async def test_release_serves_who_waits_and_says_so() -> None:
         assert ALLOCATED_FROM not in cluster.services.objects["default/first"]["metadata"].get(
             "annotations", {}
         )
+
+
+async def test_what_is_still_amiss_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An API server forgets events after an hour, and a Service may wait for longer than that."""
+    for module in (controller_module, report_module):
+        monkeypatch.setattr(module, "REMIND", 0.05)
+    async with open_cluster() as cluster, open_controller(cluster):
+        await cluster.add_pool("one", "192.0.2.0/32")
+        await cluster.add_service("served")
+        await cluster.until(lambda: cluster.ips("served"))
+        await cluster.add_service("waits")
+        await cluster.add_pool("bad", "192.0.2.0/32")
+
+        def counts(reason: str) -> dict[str, int]:
+            return {name: count for name, _, count in cluster.told(reason)}
+
+        await cluster.until(lambda: counts("AllocationFailed").get("waits", 0) >= 3)
+        await cluster.until(lambda: counts("ConfigurationError").get("bad", 0) >= 3)
+        await cluster.api.delete(IP_ADDRESS_POOLS, "bad", namespace=SYSTEM)
+        await cluster.patch_service("served", {"spec": {"type": "ClusterIP"}})
+        await cluster.until(lambda: cluster.ips("waits"))
+        await cluster.until(lambda: cluster.state().get("result") == "Valid")
+        told = []
+        for _ in range(2):
+            await cluster.still("served")
+            told.append((counts("AllocationFailed")["waits"], counts("ConfigurationError")))
+        assert told[0] == told[1], "and no more once it is mended"
 
 
 async def test_a_restart_writes_nothing() -> None:
