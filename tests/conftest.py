@@ -1,8 +1,13 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from crier.lab.errors import NotPossible
+from crier.lab.kube import Programs, programs
 
 # a busy machine is no failure of ours
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -16,3 +21,27 @@ def pytest_configure() -> None:
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+
+
+@pytest.fixture(scope="session")
+def progress(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Says a line to whoever watches the tests."""
+    reporter = request.config.pluginmanager.getplugin("terminalreporter")
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def say(line: str) -> None:
+        if reporter is not None and capture is not None:
+            with capture.global_and_fixture_disabled():
+                reporter.ensure_newline()
+                reporter.write_line(line)
+
+    return say
+
+
+@pytest.fixture(scope="session")
+def kube_programs(progress: Callable[[str], None]) -> Programs:
+    """What a real API server needs, built if need be; without it everything that asks for one is skipped."""
+    try:
+        return programs(progress)
+    except NotPossible as missing:
+        pytest.skip(f"no real kube-apiserver: {missing}")

@@ -1,13 +1,15 @@
-"""A real controller on the embedded API, in one trio program."""
+"""A real controller in one trio program, on the embedded API or on a real kube-apiserver."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 import msgspec
 import trio
@@ -17,23 +19,50 @@ from allocator.bell import Bell
 from allocator.controller import Controller
 from allocator.report import Reporter
 from allocator.secret import ensure_secret
+from crier.kube.access import Access
 from crier.kube.client import Api
 from crier.kube.errors import Unavailable
 from crier.kube.events import Recorder
+from crier.kube.kubeconfig import from_kubeconfig
+from crier.kube.model.annotations import ALLOCATED_FROM
 from crier.kube.resources import (
+    BFD_PROFILES,
+    BGP_ADVERTISEMENTS,
+    BGP_PEERS,
+    COMMUNITIES,
     CONFIGURATION_STATES,
     EVENTS,
     IP_ADDRESS_POOLS,
+    L2_ADVERTISEMENTS,
     NAMESPACES,
     SERVICES,
     Resource,
 )
+from crier.kube.transport import Transport, plain_configuration
 from crier.kube.watch import Mirror, watch
 from crier.lab.api import Faults, open_api
+from crier.lab.kube import Kube
+from crier.lab.kube.install import Accounts
 
 SYSTEM = "metallb-system"
+CONFIGURATION: Final = (
+    IP_ADDRESS_POOLS, L2_ADVERTISEMENTS, BGP_ADVERTISEMENTS, BGP_PEERS, BFD_PROFILES, COMMUNITIES,
+)  # fmt: skip
 PATIENCE = 60.0
 """Seconds until a test gives up; what it waits for takes milliseconds."""
+
+
+class Counted(Transport):
+    """Remembers how often what was asked for."""
+
+    def __init__(self, access: Access, sent: Counter[str]) -> None:
+        super().__init__(access)
+        self._sent = sent
+
+    def request(self, method: str, path: str, **options: Any) -> bytes:
+        _, plural, *rest = path.rpartition("/namespaces/")[2].split("/")
+        self._sent[" ".join((method, plural, *rest[1:]))] += 1
+        return super().request(method, path, **options)
 
 
 @dataclass
@@ -41,7 +70,11 @@ class Cluster:
     """What a test sees and does.  It watches, so it never has to poll."""
 
     api: Api
-    faults: Faults
+    """Ours, who may do everything."""
+    access: Callable[[], Access]
+    """The controller's."""
+    sent: Counter[str] = field(default_factory=Counter)
+    """What controllers have asked for: verb, plural, subresource."""
     services: Mirror[dict[str, Any]] = field(default_factory=lambda: Mirror(msgspec.json.decode))
     pools: Mirror[dict[str, Any]] = field(default_factory=lambda: Mirror(msgspec.json.decode))
     states: Mirror[dict[str, Any]] = field(default_factory=lambda: Mirror(msgspec.json.decode))
@@ -108,6 +141,11 @@ class Cluster:
         ingress = found.get("status", {}).get("loadBalancer", {}).get("ingress") or []
         return [entry["ip"] for entry in ingress]
 
+    def pool_of(self, name: str) -> str:
+        """What the service says of where its addresses are from."""
+        metadata = self.services.objects[f"default/{name}"]["metadata"]
+        return str(metadata.get("annotations", {}).get(ALLOCATED_FROM, ""))
+
     def told(self, reason: str) -> list[tuple[str, str, int]]:
         """Object, message and count of each event with the reason."""
         return sorted(
@@ -133,26 +171,50 @@ class Cluster:
             for family in ("IPv4", "IPv6")
         )
 
+    @asynccontextmanager
+    async def watched(self) -> AsyncIterator[None]:
+        async with trio.open_nursery() as nursery:
+            kinds: list[tuple[Resource, Mirror[dict[str, Any]]]] = [
+                (SERVICES, self.services),
+                (IP_ADDRESS_POOLS, self.pools),
+                (CONFIGURATION_STATES, self.states),
+                (EVENTS, self.events),
+            ]
+            for resource, mirror in kinds:
+                await nursery.start(watch, self.api, resource, mirror, self.changed)
+            yield
+            nursery.cancel_scope.cancel()
+        self.api.close()
+
+
+@dataclass(kw_only=True)
+class Embedded(Cluster):
+    faults: Faults
+
 
 @asynccontextmanager
-async def open_cluster(*, seed: int = 1) -> AsyncIterator[Cluster]:
-    """The API, a namespace for our objects, and a test that watches."""
+async def open_cluster(*, seed: int = 1) -> AsyncIterator[Embedded]:
+    """The embedded API, a namespace for our objects, and a test that watches."""
     async with open_api(seed=seed, metallb_crds=True) as lab:
-        cluster = Cluster(Api.at(lab.url), lab.faults)
+        cluster = Embedded(Api.at(lab.url), partial(plain_configuration, lab.url), faults=lab.faults)
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}}
         await cluster.api.create(NAMESPACES, body)
-        async with trio.open_nursery() as nursery:
-            watched: list[tuple[Resource, Mirror[dict[str, Any]]]] = [
-                (SERVICES, cluster.services),
-                (IP_ADDRESS_POOLS, cluster.pools),
-                (CONFIGURATION_STATES, cluster.states),
-                (EVENTS, cluster.events),
-            ]
-            for resource, mirror in watched:
-                await nursery.start(watch, cluster.api, resource, mirror, cluster.changed)
+        async with cluster.watched():
             yield cluster
-            nursery.cancel_scope.cancel()
-        cluster.api.close()
+
+
+@asynccontextmanager
+async def open_real(kube: Kube, accounts: Accounts) -> AsyncIterator[Cluster]:
+    """The same on a server that others have used before; controllers have the rights of our manifests."""
+    for resource in (*CONFIGURATION, CONFIGURATION_STATES):
+        kube.rest.request("DELETE", resource.path(SYSTEM))
+    for namespace in ("default", SYSTEM):
+        kube.rest.request("DELETE", EVENTS.path(namespace))
+    kube.rest.request("DELETE", f"{SERVICES.path('default')}?fieldSelector=metadata.name!=kubernetes")
+    admin = from_kubeconfig(str(kube.kubeconfig))
+    cluster = Cluster(Api(Transport(admin)), partial(from_kubeconfig, str(accounts.controller)))
+    async with cluster.watched():
+        yield cluster
 
 
 class _Overheard(Bell):
@@ -172,7 +234,7 @@ async def open_controller(
     cluster: Cluster, *, lb_class: str = "", api: Api | None = None, secret: bool = False
 ) -> AsyncIterator[Controller]:
     """A controller with all its tasks, ended without ceremony as a kill would."""
-    api = api or Api(cluster.api.transport)
+    api = api or Api(Counted(cluster.access(), cluster.sent))
     recorder = Recorder(api, COMPONENT)
     controller = Controller(api, recorder, namespace=SYSTEM, lb_class=lb_class)
     controller.reconciled = _Overheard(cluster.changed)

@@ -5,6 +5,7 @@ A row that has no test says why; what lacked one until this table was made is te
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Final
 
@@ -12,6 +13,7 @@ import pytest
 
 from allocator.metrics import registry
 from crier.kube.resources import IP_ADDRESS_POOLS, SERVICES
+from tests.allocator import test_controller, test_rows
 from tests.allocator.clusters import SYSTEM, open_cluster, open_controller
 from tests.allocator.worlds import pool, service, world
 from tests.rows import missing
@@ -25,6 +27,7 @@ CONTROLLER: Final = "tests/allocator/test_controller.py::"
 CONFIG: Final = "tests/kube/test_config.py::"
 BGP: Final = "tests/kube/test_bgp_models.py::"
 REVIEW: Final = "tests/allocator/test_review.py::"
+CLUSTER: Final = "tests/allocator/test_rows.py::"
 WEBHOOK: Final = "tests/allocator/test_webhook.py::"
 WEBHOOK_KUBE: Final = "tests/allocator/test_webhook_kube.py::"
 HERE: Final = "tests/allocator/test_conformance.py::"
@@ -149,10 +152,14 @@ ROWS: Final[Mapping[str, tuple[str, ...] | str]] = {
         f"{REVIEW}test_what_is_told",
     ),
     # ------------------------------------------------------------------------- end to end, L2
-    "L2: set different AddressPools ranges modes": (f"{CONFIG}test_addresses",),
+    "L2: set different AddressPools ranges modes": (
+        f"{CONFIG}test_addresses",
+        f"{CLUSTER}test_requested_addresses_and_pools",
+    ),
     "L2: requesting a specific address pool": (
         *cases("a pool", "from a pool without autoAssign"),
         f"{POOLS}test_a_pool_changes",
+        f"{CLUSTER}test_requested_addresses_and_pools",
     ),
     "L2: metrics exposed by the controller": (f"{HERE}test_metrics_of_pools",),
     "LoadBalancer class: should not get an ip": (
@@ -162,40 +169,83 @@ ROWS: Final[Mapping[str, tuple[str, ...] | str]] = {
     "IP Assignment: remove the ip when changing type, deleting": (
         f"{POOLS}test_what_becomes_free_goes_to_who_has_waited_longest",
         f"{CONTROLLER}test_release_serves_who_waits_and_says_so",
+        f"{CLUSTER}test_what_is_released_goes_to_who_waits",
     ),
     "IP Assignment: preserve the same external ip after controller restart": (
         f"{POOLS}test_a_restart_changes_nothing",
         f"{CONTROLLER}test_a_restart_writes_nothing",
+        f"{CLUSTER}test_holders_keep_theirs_through_five_restarts",
     ),
     "IP Assignment: reconsider services when sharing the ip and conditions change": (
         f"{SHARING}test_who_becomes_incompatible_has_to_go_and_may_come_back",
+        f"{CLUSTER}test_sharing_is_considered_again_when_conditions_change",
     ),
-    "removing pools: removes all pools": (f"{POOLS}test_all_pools_gone",),
-    "removing pools: reallocates svc after deleting a pool": (f"{POOLS}test_a_pool_gone_another_there",),
-    "service allocation: with namespace": cases("by namespace"),
-    "service allocation: with only priority": cases("by priority alone"),
+    "removing pools: removes all pools": (
+        f"{POOLS}test_all_pools_gone",
+        f"{CLUSTER}test_pools_come_shrink_and_go",
+    ),
+    "removing pools: reallocates svc after deleting a pool": (
+        f"{POOLS}test_a_pool_gone_another_there",
+        f"{CLUSTER}test_pools_come_shrink_and_go",
+    ),
+    "service allocation: with namespace": (
+        *cases("by namespace"),
+        f"{CLUSTER}test_pools_for_namespaces_and_labels_in_their_order",
+    ),
+    "service allocation: with only priority": (
+        *cases("by priority alone"),
+        f"{CLUSTER}test_pools_for_namespaces_and_labels_in_their_order",
+    ),
     "service allocation: with namespace and namespace labels": (
         f"{POOLS}test_labels_of_a_namespace_count_for_the_next_service",
+        f"{CLUSTER}test_pools_for_namespaces_and_labels_in_their_order",
     ),
-    "service allocation: with service label": cases("by label"),
+    "service allocation: with service label": (
+        *cases("by label"),
+        f"{CLUSTER}test_pools_for_namespaces_and_labels_in_their_order",
+    ),
     "service allocation: with namespace and service label": (
         f"{HERE}test_a_pool_for_a_namespace_and_a_label",
+        f"{CLUSTER}test_pools_for_namespaces_and_labels_in_their_order",
     ),
     "service allocation: with namespace with labels": (
         f"{POOLS}test_labels_of_a_namespace_count_for_the_next_service",
+        f"{CLUSTER}test_pools_for_namespaces_and_labels_in_their_order",
     ),
-    "service allocation: exhaustion falls through": (f"{POOLS}test_priorities_fill_up_in_order",),
-    "PREFER DUALSTACK: dual pool chosen": cases("both liked, a pool has both"),
-    "PREFER DUALSTACK: v4 primary": cases("both liked, none has both"),
-    "PREFER DUALSTACK: v6 primary": cases("both liked, IPv6 more"),
+    "service allocation: exhaustion falls through": (
+        f"{POOLS}test_priorities_fill_up_in_order",
+        f"{CLUSTER}test_pools_for_namespaces_and_labels_in_their_order",
+    ),
+    "PREFER DUALSTACK: dual pool chosen": (
+        *cases("both liked, a pool has both"),
+        f"{CLUSTER}test_dual_stack_comes_and_goes",
+    ),
+    "PREFER DUALSTACK: v4 primary": (
+        *cases("both liked, none has both"),
+        f"{CLUSTER}test_the_primary_family_decides_where_no_pool_has_both",
+    ),
+    "PREFER DUALSTACK: v6 primary": (
+        *cases("both liked, IPv6 more"),
+        f"{CLUSTER}test_the_primary_family_decides_where_no_pool_has_both",
+    ),
     "PREFER DUALSTACK: additional IP when pool becomes dual": (
         f"{POOLS}test_prefer_dual_stack_as_pools_grow_and_shrink",
+        f"{CLUSTER}test_dual_stack_comes_and_goes",
     ),
-    "PREFER DUALSTACK: Prefer to Require and back": (f"{SERVICES_TESTS}test_prefer_and_require_by_turns",),
-    "PREFER DUALSTACK: no jump to a new dual pool": cases("both liked, one there, another pool has both"),
-    "PREFER DUALSTACK: dual pool shrinks": (f"{POOLS}test_prefer_dual_stack_as_pools_grow_and_shrink",),
+    "PREFER DUALSTACK: Prefer to Require and back": (
+        f"{SERVICES_TESTS}test_prefer_and_require_by_turns",
+        f"{CLUSTER}test_dual_stack_comes_and_goes",
+    ),
+    "PREFER DUALSTACK: no jump to a new dual pool": (
+        *cases("both liked, one there, another pool has both"),
+        f"{CLUSTER}test_dual_stack_comes_and_goes",
+    ),
+    "PREFER DUALSTACK: dual pool shrinks": (
+        f"{POOLS}test_prefer_dual_stack_as_pools_grow_and_shrink",
+        f"{CLUSTER}test_dual_stack_comes_and_goes",
+    ),
     "Pool Status: DUALSTACK": (
-        f"{HERE}test_the_counters_of_a_pool_of_both_families",
+        f"{CLUSTER}test_the_status_of_a_pool",
         f"{CONTROLLER}test_counters_that_somebody_edits_are_put_right",
     ),
     # ---------------------------------------------------------------------------- other suites
@@ -213,7 +263,8 @@ ROWS: Final[Mapping[str, tuple[str, ...] | str]] = {
     "Conversion is stable": (f"{WEBHOOK}test_there_and_back_nothing_is_lost",),
     "ConfigurationState: invalid, then recovered": (
         f"{CONTROLLER}test_bad_pools_are_reported_and_the_last_good_ones_stay",
-        f"{REVIEW}test_the_controller_tells_within_a_moment_and_takes_it_back",
+        f"{CLUSTER}test_the_controller_tells_within_a_moment_and_takes_it_back",
+        f"{CLUSTER}test_overlapping_pools_one_after_the_other",
     ),
     "ConfigurationState: deletion and re-creation": (
         f"{CONTROLLER}test_the_state_is_made_again_when_somebody_deletes_it",
@@ -225,6 +276,28 @@ ROWS: Final[Mapping[str, tuple[str, ...] | str]] = {
 
 def test_every_test_named_here_exists() -> None:
     assert missing(test for row in ROWS.values() if isinstance(row, tuple) for test in row) == set()
+
+
+END_TO_END: Final = (
+    "LoadBalancer class:", "IP Assignment:", "removing pools:", "service allocation:", "PREFER DUALSTACK:",
+    "Pool Status:", "L2: requesting", "L2: set different", "ConfigurationState: invalid",
+    "ConfigurationState: deletion",
+)  # fmt: skip
+"""Rows that a real API server must have answered."""
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.startswith(END_TO_END)])
+def test_an_end_to_end_row_runs_on_a_real_api_server(row: str) -> None:
+    tests = ROWS[row]
+    assert isinstance(tests, tuple)
+    modules = {CLUSTER: test_rows, CONTROLLER: test_controller}
+    takes = [
+        inspect.signature(getattr(module, test.removeprefix(file))).parameters
+        for file, module in modules.items()
+        for test in tests
+        if test.startswith(file)
+    ]
+    assert any("opened" in each for each in takes)
 
 
 def test_a_test_that_is_gone_would_be_missed() -> None:
@@ -280,17 +353,3 @@ async def test_metrics_of_pools() -> None:
         await cluster.api.delete(IP_ADDRESS_POOLS, "one", namespace=SYSTEM)
         await cluster.until(lambda: not controller.allocator.ledger.pools.pools)
         assert not has(f'{prefix}_addresses_total{{pool="one"}}')
-
-
-async def test_the_counters_of_a_pool_of_both_families() -> None:
-    """/30 and /126: 0 of 4, 1 of 4, more after the pool has grown, none after the service went."""
-    async with open_cluster() as cluster, open_controller(cluster):
-        await cluster.add_pool("one", "192.0.2.0/30", "2001:db8::/126")
-        await cluster.until(lambda: cluster.counters("one") == (0, 0, 4, 4))
-        await cluster.add_service("s", ipFamilyPolicy="RequireDualStack")
-        await cluster.until(lambda: cluster.counters("one") == (1, 1, 3, 3))
-        grown = {"spec": {"addresses": ["192.0.2.0/29", "2001:db8::/125"]}}
-        await cluster.api.patch(IP_ADDRESS_POOLS, "one", grown, namespace=SYSTEM)
-        await cluster.until(lambda: cluster.counters("one") == (1, 1, 7, 7))
-        await cluster.api.delete(SERVICES, "s", namespace="default")
-        await cluster.until(lambda: cluster.counters("one") == (0, 0, 8, 8))

@@ -1,4 +1,4 @@
-"""The controller against the embedded API: one write a change, and nothing lost when the API is not well."""
+"""The controller against both API servers: one write a change, and nothing lost when the API is not well."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from crier.kube.model.service import Service
 from crier.kube.resources import CONFIGURATION_STATES, IP_ADDRESS_POOLS, SERVICES
 from crier.lab.api import Rule
 from tests.allocator.clusters import PATIENCE, SYSTEM, Cluster, open_cluster, open_controller
+from tests.allocator.conftest import Opened
 
 
 def decided(cluster: Cluster, name: str) -> bool:
     return bool(cluster.ips(name) or cluster.told("AllocationFailed"))
 
 
-async def test_addresses_of_both_families_are_given_and_told() -> None:
-    async with open_cluster() as cluster, open_controller(cluster):
+async def test_addresses_of_both_families_are_given_and_told(opened: Opened) -> None:
+    async with opened() as cluster, open_controller(cluster):
         await cluster.add_pool("one", "192.0.2.0/30", "2001:db8::/126")
         await cluster.add_service("four")
         await cluster.add_service("six", ipFamilies=["IPv6"], ipFamilyPolicy="SingleStack")
@@ -44,9 +45,9 @@ async def test_addresses_of_both_families_are_given_and_told() -> None:
         await cluster.until(lambda: cluster.counters("one") == (2, 2, 2, 2))
 
 
-async def test_one_write_for_a_change_and_none_for_nothing() -> None:
+async def test_one_write_for_a_change_and_none_for_nothing(opened: Opened) -> None:
     """`ipMode`, which the API adds by itself, is no reason to write again."""
-    async with open_cluster() as cluster, open_controller(cluster):
+    async with opened() as cluster, open_controller(cluster):
         await cluster.add_pool("one", "192.0.2.0/30")
         await cluster.add_service("s")
         await cluster.until(lambda: cluster.ips("s"))
@@ -56,11 +57,11 @@ async def test_one_write_for_a_change_and_none_for_nothing() -> None:
         for number in range(3):
             await cluster.patch_service("s", {"metadata": {"labels": {"n": str(number)}}})
         await cluster.still("s")
-        assert cluster.faults.counted.get("update services/status") == 1
+        assert cluster.sent["PUT services status"] == 1
 
 
-async def test_release_serves_who_waits_and_says_so() -> None:
-    async with open_cluster() as cluster, open_controller(cluster):
+async def test_release_serves_who_waits_and_says_so(opened: Opened) -> None:
+    async with opened() as cluster, open_controller(cluster):
         await cluster.add_pool("one", "192.0.2.0/32")
         await cluster.add_service("first")
         await cluster.until(lambda: cluster.ips("first"))
@@ -84,11 +85,11 @@ async def test_release_serves_who_waits_and_says_so() -> None:
         )
 
 
-async def test_what_is_still_amiss_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_still_amiss_is_told_again(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     """An API server forgets events after an hour, and a Service may wait for longer than that."""
     for module in (controller_module, report_module):
         monkeypatch.setattr(module, "REMIND", 0.05)
-    async with open_cluster() as cluster, open_controller(cluster):
+    async with opened() as cluster, open_controller(cluster):
         await cluster.add_pool("one", "192.0.2.0/32")
         await cluster.add_service("served")
         await cluster.until(lambda: cluster.ips("served"))
@@ -111,19 +112,19 @@ async def test_what_is_still_amiss_is_told_again(monkeypatch: pytest.MonkeyPatch
         assert told[0] == told[1], "and no more once it is mended"
 
 
-async def test_a_restart_writes_nothing() -> None:
-    async with open_cluster() as cluster:
+async def test_a_restart_writes_nothing(opened: Opened) -> None:
+    async with opened() as cluster:
         await cluster.add_pool("one", "192.0.2.0/31")
         async with open_controller(cluster):
             for name in "abc":
                 await cluster.add_service(name)
                 await cluster.until(functools.partial(decided, cluster, name))
-        written = cluster.faults.counted["update services/status"]
+        written = cluster.sent["PUT services status"]
         for _ in range(3):
             async with open_controller(cluster):
                 await cluster.still("a")
         assert [cluster.ips(name) for name in "abc"] == [["192.0.2.0"], ["192.0.2.1"], []]
-        assert cluster.faults.counted["update services/status"] == written
+        assert cluster.sent["PUT services status"] == written
 
 
 async def test_an_outage_is_waited_out() -> None:
@@ -184,8 +185,8 @@ async def test_watches_that_break_and_history_that_is_lost() -> None:
         ]
 
 
-async def test_many_at_once() -> None:
-    async with open_cluster() as cluster:
+async def test_many_at_once(opened: Opened) -> None:
+    async with opened() as cluster:
         await cluster.add_pool("one", "192.0.2.0/25")
         for number in range(100):
             await cluster.add_service(f"s{number:03}")
@@ -195,11 +196,11 @@ async def test_many_at_once() -> None:
             assert sorted(given) == sorted(f"192.0.2.{n}" for n in range(100))
             await cluster.until(lambda: cluster.counters("one") == (100, 0, 28, 0))
             # Gathered, not one write of the counters for each address.
-            assert cluster.faults.counted["update ipaddresspools.metallb.io/status"] <= 25
+            assert cluster.sent["PUT ipaddresspools status"] <= 25
 
 
-async def test_counters_that_somebody_edits_are_put_right() -> None:
-    async with open_cluster() as cluster, open_controller(cluster):
+async def test_counters_that_somebody_edits_are_put_right(opened: Opened) -> None:
+    async with opened() as cluster, open_controller(cluster):
         await cluster.add_pool("one", "192.0.2.0/30", "2001:db8::/126")
         await cluster.until(lambda: cluster.counters("one") == (0, 0, 4, 4))
         wrong = {"assignedIPv4": 9, "assignedIPv6": 9, "availableIPv4": 9, "availableIPv6": 9}
@@ -215,8 +216,8 @@ async def test_counters_that_somebody_edits_are_put_right() -> None:
         await cluster.until(put_right)
 
 
-async def test_bad_pools_are_reported_and_the_last_good_ones_stay() -> None:
-    async with open_cluster() as cluster, open_controller(cluster):
+async def test_bad_pools_are_reported_and_the_last_good_ones_stay(opened: Opened) -> None:
+    async with opened() as cluster, open_controller(cluster):
         await cluster.add_pool("good", "192.0.2.0/30")
         await cluster.until(lambda: cluster.state().get("result") == "Valid")
         await cluster.add_pool("worse", "192.0.2.2/32", "192.0.2.9-192.0.2.1")
@@ -245,8 +246,8 @@ async def test_bad_pools_are_reported_and_the_last_good_ones_stay() -> None:
         assert cluster.state()["errorSummary"] == ""
 
 
-async def test_the_state_is_made_again_when_somebody_deletes_it() -> None:
-    async with open_cluster() as cluster, open_controller(cluster):
+async def test_the_state_is_made_again_when_somebody_deletes_it(opened: Opened) -> None:
+    async with opened() as cluster, open_controller(cluster):
         await cluster.until(lambda: cluster.state().get("result") == "Valid")
         before = cluster.states.objects[f"{SYSTEM}/controller"]["metadata"]["uid"]
         await cluster.api.delete(CONFIGURATION_STATES, "controller", namespace=SYSTEM)
@@ -260,8 +261,8 @@ async def test_the_state_is_made_again_when_somebody_deletes_it() -> None:
         assert labels == {"metallb.io/component-type": "controller"}
 
 
-async def test_a_class_of_our_own() -> None:
-    async with open_cluster() as cluster, open_controller(cluster, lb_class="crier"):
+async def test_a_class_of_our_own(opened: Opened) -> None:
+    async with opened() as cluster, open_controller(cluster, lb_class="crier"):
         await cluster.add_pool("one", "192.0.2.0/30")
         await cluster.add_service("theirs")
         await cluster.add_service("ours", loadBalancerClass="crier")
@@ -269,9 +270,9 @@ async def test_a_class_of_our_own() -> None:
         assert cluster.ips("theirs") == []
 
 
-async def test_only_the_version_decided_on_is_written() -> None:
+async def test_only_the_version_decided_on_is_written(opened: Opened) -> None:
     """Between the decision and the write somebody edits the service."""
-    async with open_cluster() as cluster:
+    async with opened() as cluster:
         await cluster.add_service("s")
         seen = Service.decode(await cluster.api.get(SERVICES, "s", namespace="default"))
         write = Write(
@@ -301,8 +302,8 @@ async def test_only_the_version_decided_on_is_written() -> None:
         assert await write_service(cluster.api, write) == Stale("")
 
 
-async def test_a_status_cleared_by_hand_is_filled_again() -> None:
-    async with open_cluster() as cluster, open_controller(cluster):
+async def test_a_status_cleared_by_hand_is_filled_again(opened: Opened) -> None:
+    async with opened() as cluster, open_controller(cluster):
         await cluster.add_pool("one", "192.0.2.0/30")
         await cluster.add_service("s")
         await cluster.until(lambda: cluster.ips("s"))

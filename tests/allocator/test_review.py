@@ -17,7 +17,7 @@ from crier.kube.model.community import CommunityObject
 from crier.kube.model.pool import parse_pools
 from crier.kube.model.states import judge
 from crier.kube.resources import Resource
-from tests.allocator.clusters import SYSTEM, open_cluster, open_controller
+from tests.allocator.clusters import SYSTEM
 from tests.allocator.worlds import pool
 
 POOLS = parse_pools([pool("p", "192.0.2.0/28"), pool("q", "198.51.100.0/24")])
@@ -185,40 +185,3 @@ def test_what_cannot_even_be_read() -> None:
     (finding,) = review(Objects(undecoded=undecoded), POOLS, {"p"})
     assert str(finding) == 'BGPPeer r: spec.myASN: "x": expected `int`, got `str`'
     assert finding.fatal
-
-
-async def test_the_controller_tells_within_a_moment_and_takes_it_back() -> None:
-    async with open_cluster() as cluster, open_controller(cluster):
-        await cluster.add_pool("p", "192.0.2.0/28")
-        await cluster.add_service("s")
-        await cluster.until(lambda: cluster.condition("configurationReviewed").get("status") == "True")
-
-        async def add(resource: Resource, name: str, spec: dict[str, Any]) -> None:
-            head = {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": {"name": name}}
-            await cluster.api.create(resource, {**head, "spec": spec}, namespace=SYSTEM)
-
-        await add(resources.L2_ADVERTISEMENTS, "ad", {"ipAddressPools": ["p", "later"]})
-        await cluster.until(lambda: cluster.condition("configurationReviewed").get("status") == "False")
-        assert cluster.condition("configurationReviewed")["reason"] == "UnknownReference"
-        assert cluster.state()["result"] == "Valid"
-        text = "spec.ipAddressPools[1]: there is no IPAddressPool 'later': the name selects nothing"
-        await cluster.until(lambda: cluster.told("UnknownReference") == [("ad", text, 1)])
-        (event,) = [each for each in cluster.events.objects.values() if each["reason"] == "UnknownReference"]
-        assert event["involvedObject"]["uid"]
-        assert event["type"] == "Warning"
-
-        await add(resources.BGP_ADVERTISEMENTS, "wide", {"aggregationLength": 24})
-        await cluster.until(lambda: cluster.state()["result"] == "Invalid")
-        assert "BGPAdvertisement wide: spec.aggregationLength" in cluster.state()["errorSummary"]
-        await cluster.until(lambda: [name for name, _, _ in cluster.told("ConfigurationError")] == ["wide"])
-        assert cluster.condition("poolReconcilerValid")["status"] == "True"
-
-        # what the controller acts upon goes on
-        await cluster.add_service("t")
-        await cluster.until(lambda: cluster.ips("t"))
-
-        await cluster.api.delete(resources.BGP_ADVERTISEMENTS, "wide", namespace=SYSTEM)
-        await cluster.add_pool("later", "198.51.100.0/24")
-        await cluster.until(lambda: cluster.condition("configurationReviewed").get("status") == "True")
-        await cluster.until(lambda: cluster.state()["result"] == "Valid")
-        assert not cluster.state()["errorSummary"]

@@ -17,7 +17,7 @@ from crier.kube.errors import ApiError, NotFound
 from crier.kube.resources import IP_ADDRESS_POOLS, SERVICES
 from crier.kube.transport import Stream, Transport, plain_configuration
 from crier.lab.api import Rule
-from tests.allocator.clusters import PATIENCE, SYSTEM, Cluster, open_cluster, open_controller
+from tests.allocator.clusters import PATIENCE, SYSTEM, Cluster, Embedded, open_cluster, open_controller
 
 NAMES = [f"s{number}" for number in range(8)]
 STEPS = 30
@@ -59,7 +59,7 @@ class _Stutter(Stream):
 
 
 class Storm:
-    def __init__(self, cluster: Cluster, rng: random.Random) -> None:
+    def __init__(self, cluster: Embedded, rng: random.Random) -> None:
         self.cluster = cluster
         self.rng = rng
 

@@ -21,8 +21,7 @@ from allocator.webhook.certificates import AUTHORITY_LIFETIME, LIFETIME, bring_u
 from crier.kube.client import Api
 from crier.kube.kubeconfig import from_kubeconfig
 from crier.kube.transport import Transport
-from crier.lab.errors import NotPossible
-from crier.lab.kube import Kube, programs, start_kube
+from crier.lab.kube import Kube, Programs, start_kube
 from crier.lab.kube.install import MANIFESTS, SYSTEM
 from crier.lab.rest import RestError
 from crier.ops.scrape import Tls
@@ -43,12 +42,8 @@ T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
-def kube() -> Iterator[Kube]:
-    try:
-        found = programs(lambda _: None)
-    except NotPossible as missing:
-        pytest.skip(f"no real kube-apiserver: {missing}")
-    with start_kube(found) as kube:
+def kube(kube_programs: Programs) -> Iterator[Kube]:
+    with start_kube(kube_programs) as kube:
         yield kube
 
 

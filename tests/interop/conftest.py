@@ -15,21 +15,6 @@ from tests.places import alone_in
 
 
 @pytest.fixture(scope="session")
-def progress(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Says a line to whoever watches the tests."""
-    reporter = request.config.pluginmanager.getplugin("terminalreporter")
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-
-    def say(line: str) -> None:
-        if reporter is not None and capture is not None:
-            with capture.global_and_fixture_disabled():
-                reporter.ensure_newline()
-                reporter.write_line(line)
-
-    return say
-
-
-@pytest.fixture(scope="session")
 def programs(progress: Callable[[str], None]) -> Programs:
     """Kind of member -> the command that runs one, or the reason why there is none here."""
     programs = Programs({"python": PYTHON_PEER})

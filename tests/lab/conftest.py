@@ -17,8 +17,7 @@ import pytest
 from kubernetes import client, config
 
 from crier.lab.api import start_api_process
-from crier.lab.errors import NotPossible
-from crier.lab.kube import Kube, Programs, programs, start_kube
+from crier.lab.kube import Kube, Programs, start_kube
 from crier.lab.kube.install import Accounts, install, install_crds
 
 KINDS = ("embedded", "kube")
@@ -117,30 +116,6 @@ class ApiServer:
         if check:
             assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
         return done
-
-
-@pytest.fixture(scope="session")
-def progress(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Says a line to whoever watches the tests."""
-    reporter = request.config.pluginmanager.getplugin("terminalreporter")
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-
-    def say(line: str) -> None:
-        if reporter is not None and capture is not None:
-            with capture.global_and_fixture_disabled():
-                reporter.ensure_newline()
-                reporter.write_line(line)
-
-    return say
-
-
-@pytest.fixture(scope="session")
-def kube_programs(progress: Callable[[str], None]) -> Programs:
-    """What a real API server needs, built if need be; without it everything that asks for one is skipped."""
-    try:
-        return programs(progress)
-    except NotPossible as missing:
-        pytest.skip(f"no real kube-apiserver: {missing}")
 
 
 @contextmanager
