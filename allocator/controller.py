@@ -69,7 +69,7 @@ class Controller:
         self._bell = Bell()
         self._busy: set[str] = set()
         self._awaited: dict[str, str] = {}
-        """Busy only until the watch has brought this resourceVersion."""
+        """Busy only until the watch has brought this resourceVersion; "" is any."""
         self._again: set[str] = set()
         self._pools_seen: tuple[object, ...] | None = None
         self._namespaces_seen: dict[str, Namespace] | None = None
@@ -125,8 +125,9 @@ class Controller:
 
     def _turn(self) -> None:
         services = self.services.objects
-        self._end_waiting()
         heard = self.services.take_news()
+        for key in heard.keys() & self._awaited.keys():
+            self._end_waiting(key)
         dirty = heard.keys() | self._again
         self._again = set()
         if self._read_pools() | self._read_namespaces():
@@ -142,14 +143,15 @@ class Controller:
         self.turns += 1
         self.reconciled.ring()
 
-    def _end_waiting(self) -> None:
-        """Who was waited for and has come may be decided on again."""
-        for key, version in list(self._awaited.items()):
-            service = self.services.objects.get(key)
-            if service is None or is_at_least(service.resource_version, version):
-                del self._awaited[key]
-                self._busy.discard(key)
-                self._again.add(key)
+    def _end_waiting(self, key: str) -> bool:
+        """A service may be decided on again once the watch has brought the version that is awaited."""
+        service, version = self.services.objects.get(key), self._awaited[key]
+        if version and service is not None and not is_at_least(service.resource_version, version):
+            return False
+        del self._awaited[key]
+        self._busy.discard(key)
+        self._again.add(key)
+        return True
 
     def _read_pools(self) -> bool:
         """True when all services must be looked at again: other pools are in force, or still none."""
@@ -206,7 +208,9 @@ class Controller:
                 nursery.start_soon(self._try_later, attempt, problem)
                 continue
             freed = isinstance(outcome, Done) and self._written(attempt)
-            if self._await_version(write.service, outcome) or freed:
+            # else the watch rings when it brings the version
+            self._awaited[write.service] = outcome.resource_version
+            if self._end_waiting(write.service) or freed:
                 self._bell.ring()
 
     def _known_stale(self, write: Write) -> Stale | None:
@@ -236,24 +240,23 @@ class Controller:
             seconds=round(time.monotonic() - attempt.heard_at, 4),
         )
         for notice in write.notices:
-            self._tell(notice)
+            if notice.type == "Warning":
+                self._log(notice)
+            self._record(notice)
         return self.allocator.settle(write.service)
 
-    def _await_version(self, key: str, outcome: Done | Stale) -> bool:
-        """True when there is nothing to wait for; else the watch rings when it brings the version."""
-        version = outcome.resource_version
-        if not version:
-            self._busy.discard(key)
-            self._again.add(key)
-            return True
-        self._awaited[key] = version
-        service = self.services.objects.get(key)
-        return service is None or is_at_least(service.resource_version, version)
 
     def _tell(self, notice: Notice) -> None:
-        service = self.services.objects.get(notice.service)
+        self._log(notice)
+        self._record(notice)
+
+    @staticmethod
+    def _log(notice: Notice) -> None:
         level = log.warning if notice.type == "Warning" else log.info
         level("notice", service=notice.service, reason=notice.reason, message=notice.message)
+
+    def _record(self, notice: Notice) -> None:
+        service = self.services.objects.get(notice.service)
         if service is not None:
             about = Reference("v1", "Service", service.namespace, service.name, service.uid)
             self._recorder.record(about, notice.type, notice.reason, notice.message)

@@ -23,7 +23,7 @@ import trio
 from crier.kube.client import PAGE, Api, decode_page, page_query
 from crier.kube.errors import ApiError, Forbidden, Gone, StatusWire, TooManyRequests, status_error
 from crier.kube.model.errors import DecodeError
-from crier.kube.model.wire import decode_meta, object_key
+from crier.kube.model.wire import MetaWire, decode_meta, object_key
 from crier.kube.resources import Resource
 from crier.kube.transport import Stream
 
@@ -384,8 +384,8 @@ class EventDecoder(Generic[T]):
             if event.type == "DELETED":
                 key = object_key(meta.namespace, meta.name)
                 changes.append(Change(key, None, version=version_number(meta.resource_version)))
-            elif event.type in ("ADDED", "MODIFIED") and (change := self.decode_object(event.object)):
-                changes.append(change)
+            elif event.type in ("ADDED", "MODIFIED"):
+                changes.append(self._decode_named(event.object, meta))
         return changes, version, None
 
     def decode_object(self, raw: msgspec.Raw) -> Change[T] | None:
@@ -395,6 +395,9 @@ class EventDecoder(Generic[T]):
         except DecodeError as problem:
             log.warning("object_without_name", extra={"error": str(problem)})
             return None
+        return self._decode_named(raw, meta)
+
+    def _decode_named(self, raw: msgspec.Raw, meta: MetaWire) -> Change[T]:
         key = object_key(meta.namespace, meta.name)
         version = version_number(meta.resource_version)
         try:

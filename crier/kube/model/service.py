@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -118,14 +118,15 @@ class Service:
         What has its address is not kept, so that a large cluster at rest costs no memory for it.  Raises
         `DecodeError`.
         """
-        service = cls.decode(data)
-        if service.is_load_balancer and not service.ingress_ips:
-            return replace(service, document=data)
-        return service
+        return cls._decode(data, whole=True)
 
     @classmethod
     def decode(cls, data: bytes) -> Service:
         """Raises `DecodeError`."""
+        return cls._decode(data, whole=False)
+
+    @classmethod
+    def _decode(cls, data: bytes, *, whole: bool) -> Service:
         found = wire.decode(_DECODER, data)
         meta = wire.named(found.metadata, namespaced=True)
         spec = found.spec or _SpecWire()
@@ -133,6 +134,8 @@ class Service:
         cluster_ips = tuple(ip for ip in spec.cluster_ips or () if ip)
         if not cluster_ips and spec.cluster_ip:
             cluster_ips = (spec.cluster_ip,)
+        ingress_ips = tuple(entry.ip or "" for entry in (balancer.ingress if balancer else None) or ())
+        waits = spec.type == "LoadBalancer" and not ingress_ips
         return cls(
             namespace=meta.namespace or "",
             name=meta.name,
@@ -151,7 +154,8 @@ class Service:
             ),
             labels=meta.labels or NO_LABELS,
             annotations=meta.annotations or NO_LABELS,
-            ingress_ips=tuple(entry.ip or "" for entry in (balancer.ingress if balancer else None) or ()),
+            ingress_ips=ingress_ips,
             resource_version=meta.resource_version or "",
             created=meta.creation_timestamp or "",
+            document=data if whole and waits else b"",
         )
