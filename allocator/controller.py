@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import trio
@@ -18,7 +19,7 @@ import trio
 from allocator.bell import Bell
 from allocator.notices import Notice
 from allocator.reconcile import Allocator, Write
-from allocator.writer import Done, Stale, write_service
+from allocator.writer import Done, Stale, write_services
 from crier.kube.client import Api
 from crier.kube.errors import ApiError, TooManyRequests
 from crier.kube.events import Recorder, Reference
@@ -34,6 +35,8 @@ log = logs.get(__name__)
 
 WRITERS = 8
 """Writes under way at once."""
+MOST_AT_A_TIME: Final = 16
+"""Writes that one thread makes before it comes back."""
 REMIND: Final = 1800.0
 """Seconds after which what is still amiss is told again: the API forgets an event after an hour."""
 
@@ -197,21 +200,34 @@ class Controller:
     # ----------------------------------------------------------------------- writing
 
     async def _write_out(self, nursery: trio.Nursery) -> None:
-        async for attempt in self._writes:
-            write = attempt.write
-            try:
-                outcome = self._known_stale(write) or await write_service(self._api, write)
-            except ApiError as problem:
-                log.warning(
-                    "service_not_written", service=write.service, error=problem, attempt=attempt.number
-                )
-                nursery.start_soon(self._try_later, attempt, problem)
-                continue
-            freed = isinstance(outcome, Done) and self._written(attempt)
-            # else the watch rings when it brings the version
-            self._awaited[write.service] = outcome.resource_version
-            if self._end_waiting(write.service) or freed:
-                self._bell.ring()
+        async for first in self._writes:
+            attempts: list[_Attempt] = []
+            for attempt in (first, *self._share()):
+                if stale := self._known_stale(attempt.write):
+                    self._take(attempt, stale, nursery)
+                else:
+                    attempts.append(attempt)
+            writes = [attempt.write for attempt in attempts]
+            outcomes = await self._api.in_thread(partial(write_services, self._api, writes))
+            for attempt, outcome in zip(attempts, outcomes, strict=True):
+                self._take(attempt, outcome, nursery)
+
+    def _share(self) -> list[_Attempt]:
+        """Of what waits to be written, what one writer takes at a time besides: nothing unless it is much."""
+        waiting = self._writes.statistics().current_buffer_used
+        return [self._writes.receive_nowait() for _ in range(min(waiting // WRITERS, MOST_AT_A_TIME - 1))]
+
+    def _take(self, attempt: _Attempt, outcome: Done | Stale | ApiError, nursery: trio.Nursery) -> None:
+        write = attempt.write
+        if isinstance(outcome, ApiError):
+            log.warning("service_not_written", service=write.service, error=outcome, attempt=attempt.number)
+            nursery.start_soon(self._try_later, attempt, outcome)
+            return
+        freed = isinstance(outcome, Done) and self._written(attempt)
+        # else the watch rings when it brings the version
+        self._awaited[write.service] = outcome.resource_version
+        if self._end_waiting(write.service) or freed:
+            self._bell.ring()
 
     def _known_stale(self, write: Write) -> Stale | None:
         """The watch may have told already that the write cannot be done, or was done after all."""
@@ -244,7 +260,6 @@ class Controller:
                 self._log(notice)
             self._record(notice)
         return self.allocator.settle(write.service)
-
 
     def _tell(self, notice: Notice) -> None:
         self._log(notice)

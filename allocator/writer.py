@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from allocator.reconcile import Write
 from crier.kube.client import Api, decode_document
-from crier.kube.errors import ApiError, Conflict, NotFound
+from crier.kube.errors import ApiError, Conflict, NotFound, TooManyRequests, Unavailable
 from crier.kube.model.annotations import ALLOCATED_FROM
 from crier.kube.model.errors import DecodeError
 from crier.kube.model.wire import MetaWire, decode_meta
@@ -28,8 +29,24 @@ class Stale:
     """The version to decide on; "" when the service is gone."""
 
 
-async def write_service(api: Api, write: Write) -> Done | Stale:
-    """Replace the service's status, if the service is still the one decided on.
+def write_services(api: Api, writes: Sequence[Write]) -> list[Done | Stale | ApiError]:
+    """Each of them, one after the other, and what came of it; an ApiError is to be tried again.  Blocks.
+
+    Once the API is away, or wants to be left alone, the rest is not even tried.
+    """
+    outcomes: list[Done | Stale | ApiError] = []
+    for write in writes:
+        try:
+            outcomes.append(write_service(api, write))
+        except (Unavailable, TooManyRequests) as problem:
+            return outcomes + [problem] * (len(writes) - len(outcomes))
+        except ApiError as problem:
+            outcomes.append(problem)
+    return outcomes
+
+
+def write_service(api: Api, write: Write) -> Done | Stale:
+    """Replace the service's status, if the service is still the one decided on.  Blocks.
 
     A replacement, not a patch: MetalLB's roles allow `update` of services/status and no more.  It is made of
     the object that the watch has brought; where that is not at hand, the service is read first.  An attempt
@@ -39,29 +56,30 @@ async def write_service(api: Api, write: Write) -> Done | Stale:
         ApiError: whether it was written is not known, or it was refused; try again.
     """
     namespace, _, name = write.service.partition("/")
+    path = SERVICES.path(namespace, name)
     try:
         document = write.document
         if not document:
-            document = await api.get(SERVICES, name, namespace=namespace)
+            document = api.call("GET", path)
             found = _meta(document)
             if (found.uid, found.resource_version) != (write.uid, write.resource_version):
                 return Stale(found.resource_version or "")
         body = _changed(decode_document(document), write)
-        answer = await api.replace(SERVICES, name, body, namespace=namespace, subresource="status")
+        answer = api.call("PUT", SERVICES.path(namespace, name, "status"), body=body)
         return Done(_meta(answer).resource_version or "")
     except NotFound:
         return Stale("")
     except Conflict:
-        newer = await _find_newer(api, namespace, name)
+        newer = _find_newer(api, path)
         if newer.resource_version == write.resource_version:
             raise  # somebody's admission hook says so: deciding anew, and at once, would change nothing
         return newer
 
 
-async def _find_newer(api: Api, namespace: str, name: str) -> Stale:
+def _find_newer(api: Api, path: str) -> Stale:
     """The watch may have brought it long ago, or not yet: so wait for what is there now."""
     try:
-        return Stale(_meta(await api.get(SERVICES, name, namespace=namespace)).resource_version or "")
+        return Stale(_meta(api.call("GET", path)).resource_version or "")
     except NotFound:
         return Stale("")
 

@@ -6,18 +6,20 @@ gets more than a burst of them.  `Recorder` sends, from a bounded queue: whoever
 
 from __future__ import annotations
 
+import itertools
 import logging
 import random
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
 import trio
 
-from crier.kube.client import Api
+from crier.kube.client import Api, PatchType
 from crier.kube.errors import ApiError, NotFound, TooManyRequests, Unavailable
 from crier.kube.resources import EVENTS
 from crier.kube.watch import backoff
@@ -36,6 +38,10 @@ MAX_QUEUED: Final = 10_000
 """Events that wait: what keeps each Service of a large cluster waiting must be told, and is told once."""
 MAX_MESSAGE: Final = 1024
 """Characters; the API refuses longer ones."""
+
+MOST_AT_A_TIME: Final = 16
+"""Events that are sent one after the other before anybody hears of it."""
+_MERGE: Final = PatchType.MERGE.value
 
 EventType: TypeAlias = Literal["Normal", "Warning"]
 
@@ -175,32 +181,43 @@ class Recorder:
             if not self._queue:
                 self._rung = trio.Event()
                 await self._rung.wait()
-            effect = self._queue[0]
-            try:
-                await self._send(effect)
-            except (Unavailable, TooManyRequests) as problem:
-                failures += 1
-                wait = problem.retry_after if isinstance(problem, TooManyRequests) else 0.0
-                await trio.sleep(max(wait, backoff(failures, self._rng)))
+            effects = list(itertools.islice(self._queue, MOST_AT_A_TIME))
+            done, problem = await self._api.in_thread(partial(self._send_all, effects))
+            for effect in effects[:done]:
+                if self._queue and self._queue[0] is effect:  # else it was pushed out of the full queue
+                    self._queue.popleft()
+            if problem is None:
+                failures = 0
                 continue
+            failures = 1 if done else failures + 1
+            wait = problem.retry_after if isinstance(problem, TooManyRequests) else 0.0
+            await trio.sleep(max(wait, backoff(failures, self._rng)))
+
+    def _send_all(self, effects: Sequence[Create | CountUp]) -> tuple[int, ApiError | None]:
+        """How many are dealt with, and what keeps the rest from being sent now.  Blocks."""
+        for done, effect in enumerate(effects):
+            try:
+                self._send(effect)
+            except (Unavailable, TooManyRequests) as problem:
+                return done, problem
             except ApiError as problem:
                 self.dropped += 1
                 log.warning("event_refused", extra={"object": _about(effect).name, "error": str(problem)})
-            failures = 0
-            if self._queue and self._queue[0] is effect:  # else it was pushed out of the full queue meanwhile
-                self._queue.popleft()
+        return len(effects), None
 
-    async def _send(self, effect: Create | CountUp) -> None:
+    def _send(self, effect: Create | CountUp) -> None:
         if isinstance(effect, CountUp):
             body = {"count": effect.count, "lastTimestamp": _text(effect.at)}
             try:
-                await self._api.patch(EVENTS, effect.name, body, namespace=effect.namespace)
+                self._api.call(
+                    "PATCH", EVENTS.path(effect.namespace, effect.name), body=body, content_type=_MERGE
+                )
             except NotFound:
-                await self._create(effect.otherwise)
+                self._create(effect.otherwise)
             return
-        await self._create(effect)
+        self._create(effect)
 
-    async def _create(self, effect: Create) -> None:
+    def _create(self, effect: Create) -> None:
         about, when = effect.about, _text(effect.at)
         namespace = about.namespace or "default"
         body: dict[str, Any] = {
@@ -224,7 +241,7 @@ class Recorder:
             "lastTimestamp": when,
             "count": 1,
         }
-        await self._api.create(EVENTS, body, namespace=namespace)
+        self._api.call("POST", EVENTS.path(namespace), body=body)
 
 
 def _about(effect: Create | CountUp) -> Reference:
