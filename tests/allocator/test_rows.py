@@ -121,7 +121,7 @@ async def test_sharing_is_considered_again_when_conditions_change(opened: Opened
         local = {"spec": {"externalTrafficPolicy": "Local", "selector": {"app": "b"}}}
         await cluster.patch_service("b", local)
         await waits(cluster, "b", "no available IPs")
-        assert len(cluster.told("ClearAssignment")) == 1
+        await cluster.until(lambda: len(cluster.told("ClearAssignment")) == 1)
         await cluster.patch_service("b", {"spec": {"externalTrafficPolicy": "Cluster"}})
         await has(cluster, "b", "192.0.2.0")
         await has(cluster, "a", "192.0.2.0")
@@ -146,7 +146,7 @@ async def test_pools_come_shrink_and_go(opened: Opened) -> None:
         await set_pool(cluster, "one", "192.0.2.0/32")
         await has(cluster, "b", "198.51.100.0")
         assert cluster.ips("a") == ["192.0.2.0"]
-        assert [name for name, _, _ in cluster.told("ClearAssignment")] == ["b"]
+        await cluster.until(lambda: [name for name, _, _ in cluster.told("ClearAssignment")] == ["b"])
         await cluster.until(lambda: cluster.counters("one") == (1, 0, 0, 0))
         # given another name, the new one first: nobody moves, but says where the address is from now
         await cluster.add_pool("renamed", "198.51.100.0/24")
@@ -154,6 +154,7 @@ async def test_pools_come_shrink_and_go(opened: Opened) -> None:
         await cluster.api.delete(IP_ADDRESS_POOLS, "two", namespace=SYSTEM)
         await cluster.until(lambda: cluster.pool_of("b") == "renamed")
         assert cluster.ips("b") == ["198.51.100.0"]
+        await cluster.still("b")
         assert [name for name, _, _ in cluster.told("ClearAssignment")] == ["b"], "no more than before"
         await cluster.api.delete(IP_ADDRESS_POOLS, "one", namespace=SYSTEM)
         await cluster.until(lambda: cluster.ips("a") and cluster.ips("a")[0].startswith("198.51.100."))
@@ -282,7 +283,7 @@ async def test_overlapping_pools_one_after_the_other(opened: Opened) -> None:
         await cluster.until(lambda: cluster.state().get("result") == "Valid")
         await cluster.still("a")
         assert cluster.ips("a") == ["192.0.2.200"]
-        assert cluster.pool_of("a") == "two"
+        await cluster.until(lambda: cluster.pool_of("a") == "two")
 
 
 def counted(cluster: Cluster, *numbers: int) -> Callable[[], bool]:
