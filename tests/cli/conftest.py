@@ -15,9 +15,7 @@ from crier.lab.api import start_api_process
 from crier.lab.kube import start_kube
 from crier.lab.kube.install import SYSTEM, install
 from crier.lab.rest import Rest
-from tests.lab.conftest import KINDS, kube_programs, progress
-
-__all__ = ["kube_programs", "progress"]
+from tests.lab.conftest import KINDS
 
 SECRETS = ("hunter2-of-the-router", "gossip-key-nobody-may-see", "eyJhbGciOi.eyJzdWIiOi.c2lnbmF0dXJl")
 NODES = ("iris1", "iris2")

@@ -22,10 +22,7 @@ import pytest
 
 from crier.lab.kube import Kube, Programs, start_kube
 from crier.lab.kube.install import install
-from tests.lab.conftest import kube_programs, progress
 from tests.manifests import helm
-
-__all__ = ["kube_programs", "progress"]
 
 CHECKOUT = Path(__file__).parents[2]
 DOCUMENTS = (

@@ -10,10 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.conftest import kube_programs, progress
 from tests.places import alone_in
-
-__all__ = ["kube_programs", "progress"]
 
 CHECKOUT = Path(__file__).parents[2]
 BUILD_PATIENCE = 600.0

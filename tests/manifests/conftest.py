@@ -1,5 +1,5 @@
 from __future__ import annotations
 
-from tests.lab.conftest import accounts, kube, kube_programs, progress
+from tests.lab.conftest import accounts, kube
 
-__all__ = ["accounts", "kube", "kube_programs", "progress"]
+__all__ = ["accounts", "kube"]

@@ -15,11 +15,8 @@ import yaml
 
 from crier.lab.kube import Kube, Programs, start_kube
 from crier.lab.peers import metallb
-from tests.lab.conftest import kube_programs, progress
 from tests.manifests import helm
 from tests.manifests.render import MANIFESTS, find, kustomize
-
-__all__ = ["kube_programs", "progress"]
 
 KINDS = (("Deployment", "controller"), ("DaemonSet", "speaker"))
 PATIENCE = 300.0

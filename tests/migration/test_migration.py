@@ -20,10 +20,7 @@ from crier.lab.kubelet import Kubelet
 from crier.lab.peers import metallb
 from crier.lab.rest import Rest
 from crier.lab.services import CATALOGUE, NAMESPACE
-from tests.lab.conftest import progress
 from tests.migration.stage import PATIENCE, Stage, open_stage
-
-__all__ = ["progress"]
 
 pytestmark = pytest.mark.e2e
 
