@@ -56,6 +56,14 @@ ROWS: Final[dict[str, tuple[str, ...]]] = {
     "a range of neighbors with 20 speakers in one namespace, at FRR and BIRD": (
         "test_routers.py::test_a_range_of_neighbors_with_twenty_speakers",
     ),
+    "BFD over IPv6 with FRR and BIRD, and over several hops with FRR: the least TTL, the passive end": (
+        "test_routers.py::test_ibgp_over_ipv6_with_three_routers",
+        "test_hops.py::test_a_session_and_its_bfd_over_three_hops",
+    ),
+    "TTL security: FRR's, ours, both": ("test_hops.py::test_ttl_security",),
+    "a router without AS numbers of four octets: BIRD": (
+        "test_hops.py::test_a_router_that_knows_no_as_numbers_of_four_octets",
+    ),
     "collisions with FRR and BIRD, either identifier the higher one": (
         "test_routers.py::test_routers_that_connect_to_us",
         "test_collision.py::test_the_higher_identifier_keeps_the_connection_it_made",
