@@ -125,6 +125,7 @@ async def test_a_client_that_reads_nothing_is_let_go(
                 except trio.BrokenResourceError:
                     gone = True
                 await trio.sleep(0.01)
+    monkeypatch.undo()
     assert (await ask(port, get("/healthz"))).endswith(b"ok")
 
 
