@@ -17,14 +17,27 @@ from crier.cli._common import Exit, Session
 from crier.cli.status import partial
 from crier.inspect.gather import Gatherer, Picture, Wish
 from crier.inspect.reach import VIEWER
-from crier.kube.errors import ApiError
-from crier.kube.resources import CONFIG_MAPS, SELF_SUBJECT_ACCESS_REVIEWS
+from crier.kube.errors import ApiError, Forbidden, NotFound
+from crier.kube.model.wire import decode_meta
+from crier.kube.resources import (
+    BFD_PROFILES,
+    BGP_ADVERTISEMENTS,
+    BGP_PEERS,
+    COMMUNITIES,
+    CONFIG_MAPS,
+    IP_ADDRESS_POOLS,
+    L2_ADVERTISEMENTS,
+    SELF_SUBJECT_ACCESS_REVIEWS,
+)
 
 SUMMARY = "look for everything that commonly goes wrong, and say what to do"
 EPILOG: Final = """\
 Each check is ok, warn, fail or skipped.  The exit status is 1 when one fails.
 """
 ORDER: Final[tuple[State, ...]] = ("fail", "warn", "skipped", "ok")
+CONFIGURATION: Final = (
+    IP_ADDRESS_POOLS, L2_ADVERTISEMENTS, BGP_ADVERTISEMENTS, BGP_PEERS, BFD_PROFILES, COMMUNITIES,
+)  # fmt: skip
 CRIER_KINDS: Final = (
     "ipaddresspools", "l2advertisements", "bgpadvertisements", "bgppeers", "servicel2statuses",
     "servicebgpstatuses", "configurationstates",
@@ -101,9 +114,13 @@ async def examine(session: Session, picture: Picture) -> Report:
         nonlocal kube_proxy
         kube_proxy = await _kube_proxy(session)
 
+    async def ask_elsewhere() -> None:
+        found.extend(await elsewhere(session))
+
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ask_rights)
         nursery.start_soon(ask_kube_proxy)
+        nursery.start_soon(ask_elsewhere)
     found += checks.of_cluster(picture)
     found += checks.of_nodes(picture, kube_proxy)
     counted = Counter(each.state for each in found)
@@ -159,6 +176,30 @@ async def permissions(session: Session) -> list[Check]:
         )
         for right in sorted(refused, key=str)
     ]
+
+
+async def elsewhere(session: Session) -> list[Check]:
+    """Configuration that no program reads, because it is not in their namespace."""
+    found: list[Check] = []
+    for resource in CONFIGURATION:
+        try:
+            async for page in session.api.list_pages(resource):
+                metas = [decode_meta(item) for item in page.items]
+                found += [
+                    Check(
+                        "namespace", "warn",
+                        f"{resource.kind} {meta.namespace}/{meta.name} is looked at by nobody: Crier is in "
+                        f"namespace {session.namespace}",
+                        f"create it in {session.namespace} instead, or -n if Crier is in {meta.namespace}",
+                    )
+                    for meta in metas
+                    if meta.namespace != session.namespace
+                ]  # fmt: skip
+        except Forbidden:
+            return [Check("namespace", "skipped", f"you may not list {resource.plural} of all namespaces")]
+        except NotFound:
+            continue  # a kind that is not served: `crds` tells
+    return found or [Check("namespace", "ok", "no configuration is in another namespace than Crier's")]
 
 
 async def _kube_proxy(session: Session) -> str:

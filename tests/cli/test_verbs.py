@@ -166,6 +166,36 @@ def test_the_doctor_says_what_is_wrong_and_what_to_do(stage: Stage) -> None:
     assert sum(found["counts"].values()) == len(found["checks"])
 
 
+def test_the_doctor_finds_what_is_in_another_namespace(stage: Stage) -> None:
+    assert of_name(stage, "namespace")["state"] == "ok"
+    lost = "/apis/metallb.io/v1beta1/namespaces/default/ipaddresspools"
+    head = {"apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool", "metadata": {"name": "lost"}}
+    stage.rest.create(lost, {**head, "spec": {"addresses": ["203.0.113.0/24"]}})
+    try:
+        check = of_name(stage, "namespace")
+    finally:
+        stage.rest.delete(f"{lost}/lost")
+    assert check["state"] == "warn"
+    assert (
+        check["text"]
+        == "IPAddressPool default/lost is looked at by nobody: Crier is in namespace metallb-system"
+    )
+    assert check["advice"].startswith("create it in metallb-system instead")
+    if stage.real:
+        half = stage.as_account("half-a-doctor", role="crier-viewer")
+        found = json.loads(crier(half, "doctor", "--json", "--timeout", TIMEOUT).stdout)["checks"]
+        (check,) = [each for each in found if each["name"] == "namespace"]
+        assert check["state"] == "skipped"
+
+
+def of_name(stage: Stage, name: str) -> dict[str, Any]:
+    """The doctor's one check of that name."""
+    (check,) = [
+        each for each in document(stage, "doctor", status=Exit.WRONG)["checks"] if each["name"] == name
+    ]
+    return dict(check)
+
+
 def test_a_bundle_has_everything_but_secrets(stage: Stage, tmp_path: Path) -> None:
     file = tmp_path / "bundle.tar.gz"
     done = crier(stage.kubeconfig, "support-bundle", "--output", str(file), "--timeout", TIMEOUT)
