@@ -8,6 +8,9 @@ asked before an address is answered for the first time in `probing`.
 without announcing, until somebody else's announcement was heard on the wire or `HANDOVER_TIMEOUT` has
 passed.  Who loses one to nobody stops at once.
 
+*Who has just come back* may not answer yet: it answers our pings before it has joined, and until then it is
+silent.  So whoever hands over to it has the patience to hear it.
+
 *Better candidates.* A speaker that comes first and was thought dead is heard on the wire before gossip has
 brought it back, which may take it seconds: who hears it announce hands over at once, and waits `DEFER` for
 gossip to agree.
@@ -37,6 +40,9 @@ HANDOVER_TIMEOUT: Final = 1.0
 
 JOIN_TIMEOUT: Final = 3.0
 """Seconds a starting speaker waits to reach another member before it answers for anything."""
+
+RETURN_TIMEOUT: Final = JOIN_TIMEOUT + HANDOVER_TIMEOUT
+"""Seconds a loser waits to hear a successor that has just come back."""
 
 YIELD_QUIET: Final = 60.0
 """Seconds without the stranger until an address that was left to it is answered again."""
@@ -155,7 +161,7 @@ class Announcer:
             if vip.left_to_stranger:
                 self._left.set(address, now + YIELD_QUIET)
         else:
-            vip.heard_at = now
+            vip.heard_at, vip.heard_from = now, rival.speaker
         if vip.state is State.ASKING:
             self._found_in_use(vip, rival, now, effects)
         elif vip.state is State.YIELDING:
@@ -183,7 +189,7 @@ class Announcer:
         effects = self._work(now)
         for address in self._handovers.due(now, SLICE):
             vip = self._vips[address]
-            why = f"did not hear {vip.owner} within {HANDOVER_TIMEOUT:g} s"
+            why = f"waited in vain to hear {vip.owner}"
             self._silence(vip, "handed_over", why, effects)
         for address in self._deferred.due(now, SLICE):
             vip = self._vips[address]
@@ -294,7 +300,7 @@ class Announcer:
 
     def _reconsider(self, vip: Address, news: _News, now: float, effects: list[Effect]) -> None:
         was_ours = vip.state is State.OURS
-        self._decide(vip, now, news.why, effects)
+        self._decide(vip, now, news.why, effects, news.found)
         if was_ours and vip.state is State.OURS and self._is_rival(vip, news.found):
             effects.append(Announce(vip.text, None))
 
@@ -322,7 +328,15 @@ class Announcer:
 
     # ---------------------------------------------------------------------------------------- decisions
 
-    def _decide(self, vip: Address, now: float, why: str, effects: list[Effect]) -> None:
+    def _decide(
+        self,
+        vip: Address,
+        now: float,
+        why: str,
+        effects: list[Effect],
+        found: AbstractSet[str] = frozenset(),
+    ) -> None:
+        """`found`: members that came back with this news."""
         self.decided += 1
         vip.owners = tuple(self._electorate.owner(entry) for entry in vip.entries)
         ours = [entry for entry, owner in zip(vip.entries, vip.owners, strict=True) if owner == self.me]
@@ -333,7 +347,7 @@ class Announcer:
         else:
             if not ours:
                 self._end_deferral(vip)
-            self._lose(vip, now, why, effects)
+            self._lose(vip, now, why, effects, found)
 
     def _gain(self, vip: Address, ours: list[Vip], now: float, why: str, effects: list[Effect]) -> None:
         interfaces, before = union(entry.interfaces for entry in ours), vip.interfaces
@@ -359,7 +373,9 @@ class Announcer:
             effects.append(Announce(vip.text, None))
         effects.append(Happened("took_over", vip.text, why))
 
-    def _lose(self, vip: Address, now: float, why: str, effects: list[Effect]) -> None:
+    def _lose(
+        self, vip: Address, now: float, why: str, effects: list[Effect], found: AbstractSet[str]
+    ) -> None:
         successor = next((owner for owner in vip.owners if owner not in (None, self.me)), None)
         if vip.state is State.ASKING:
             self._forget(vip, effects)
@@ -370,14 +386,18 @@ class Announcer:
             can_wait = self._electorate.membership and not self._electorate.is_deaf(vip.entries)
             if successor is None or not can_wait:
                 self._silence(vip, "withdrew", why, effects)
-            elif now - vip.heard_at <= HANDOVER_TIMEOUT and not self._electorate.leaving:
+            elif self._has_heard(successor, vip, now) and not self._electorate.leaving:
                 # Its announcement outran the news of its return.  When we leave, what was heard before is
                 # the last word of whoever had it before us, and answers no more.
                 self._silence(vip, "handed_over", f"heard the successor {vip.owner}", effects)
             else:
                 vip.state = State.YIELDING
-                self._handovers.set(vip.text, now + HANDOVER_TIMEOUT)
+                patience = RETURN_TIMEOUT if successor in found else HANDOVER_TIMEOUT
+                self._handovers.set(vip.text, now + patience)
                 effects.append(Yield(vip.text))
+
+    def _has_heard(self, successor: str, vip: Address, now: float) -> bool:
+        return now - vip.heard_at <= HANDOVER_TIMEOUT and vip.heard_from in (None, successor)
 
     def _found_in_use(self, vip: Address, rival: Rival, now: float, effects: list[Effect]) -> None:
         """Asked for, and somebody has it: another speaker, whose orders came sooner, or a stranger."""

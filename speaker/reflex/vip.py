@@ -55,6 +55,8 @@ class Address:
     probes_left: int = 0
     heard_at: float = NEVER
     """When another speaker announced it last."""
+    heard_from: str | None = None
+    """Who that was; None when it cannot be told."""
     conflict_quiet_until: float = NEVER
     """We have spoken; another's announcement is answered no earlier."""
     conflict_interval: float = 0.0

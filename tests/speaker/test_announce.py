@@ -44,12 +44,37 @@ def test_a_loser_answers_until_it_hears_the_successor() -> None:
     assert announcer.next_deadline() == float("inf")
 
 
+IN_VAIN = [Silence(VIP), Happened("handed_over", VIP, "waited in vain to hear b")]
+
+
 def test_a_loser_that_hears_nothing_stops_after_a_second() -> None:
-    announcer = member("a", "b", "a")
-    announcer.members({"b"}, 1.0)
+    announcer = member("a", "a", "b", others=["b"])
+    announcer.orders(orders("b", "a"), 1.0)
     assert announcer.next_deadline() == 1.0 + HANDOVER_TIMEOUT
     assert announcer.tick(1.9) == []
-    assert announcer.tick(2.0) == [Silence(VIP), Happened("handed_over", VIP, "did not hear b within 1 s")]
+    assert announcer.tick(2.0) == IN_VAIN
+
+
+def test_a_leaver_too() -> None:
+    announcer = member("a", "a", "b", others=["b"])
+    announcer.leave(1.0)
+    assert announcer.tick(1.9) == []
+    assert announcer.tick(2.0) == [Silence(VIP), Happened("handed_over", VIP, "waited in vain to hear b")]
+
+
+def test_who_has_just_come_back_is_waited_for_as_long_as_it_may_wait_itself() -> None:
+    """It answers pings, and is reachable by that, up to `JOIN_TIMEOUT` before it answers for anything."""
+    announcer = member("a", "b", "a")
+    announcer.members({"b"}, 1.0)
+    assert announcer.tick(1.0 + JOIN_TIMEOUT + 0.9) == []
+    assert announcer.tick(1.0 + JOIN_TIMEOUT + HANDOVER_TIMEOUT) == IN_VAIN
+
+
+def test_another_than_the_successor_that_was_heard_is_no_successor() -> None:
+    announcer = member("a", "b", "a", "c", others=["c"])
+    announcer.heard(VIP, 0.5, Rival(MAC, "c"))
+    assert acts(announcer.members({"b", "c"}, 1.0)) == [Yield(VIP)]
+    assert state(announcer) is State.YIELDING
 
 
 def test_a_loser_whose_successor_goes_takes_over_again_and_says_so() -> None:

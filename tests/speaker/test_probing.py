@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from speaker.orders import Orders, Vip
-from speaker.reflex.announce import HANDOVER_TIMEOUT, YIELD_QUIET, Announcer
+from speaker.reflex.announce import RETURN_TIMEOUT, YIELD_QUIET, Announcer
 from speaker.reflex.effects import Announce, Answer, Effect, Happened, Probe, Silence, Yield
 from speaker.reflex.vip import Rival, State
 from speaker.settings import ConflictPolicy
@@ -98,8 +98,8 @@ def test_no_takeover_and_no_handover_waits(how: str) -> None:
     else:
         assert acts(announcer.members(set(), 1.1)) == [Answer(VIP, None)]
         assert acts(announcer.members({"b"}, 2.0)) == [Yield(VIP)]
-        assert acts(announcer.tick(2.0 + HANDOVER_TIMEOUT)) == [Silence(VIP)]
-        assert acts(announcer.members(set(), 4.0)) == [Answer(VIP, None)]
+        assert acts(announcer.tick(2.0 + RETURN_TIMEOUT)) == [Silence(VIP)]
+        assert acts(announcer.members(set(), 7.0)) == [Answer(VIP, None)]
 
 
 def test_the_asker_dies_and_the_next_does_not_ask() -> None:
