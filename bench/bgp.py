@@ -10,7 +10,7 @@ included.  Medians, with the least and the most.
 
 A crash: the node's process is stopped where it stands, its TCP connection stays, and FRR's kernel says when
 the route is gone (BFD 50 ms x 3, hold time 90 s).  `--hogs`: four busy processes beside
-`python -m bgp_lite bfd`, and how often either end saw the session down; FRR's at real-time priority.
+`python -m bgp_lite bfd` and `announce --bfd`, and how often either end saw the session down; FRR at real-time priority.
 """
 
 from __future__ import annotations
@@ -369,14 +369,22 @@ def one_crash_after_another(
     print(f"  {name:24}{shown}; load {os.getloadavg()[0]:.1f}", flush=True)
 
 
-def hogs(lan: Rig, host: str, minutes: float) -> None:
+def hogs(lan: Rig, minutes: float) -> None:
+    """BFD by itself, and in the process that announces, beside four who are always busy."""
+    alone, beside = lan.host(2), lan.host(6)
     # it is our end that is to bear the hogs
-    frr = Frr(lan, 3, peers=frr_peer(SOURCE, 65001), urgent=True)
+    frr = Frr(lan, 3, peers=frr_peer(SOURCE, 65001) + frr_peer("10.9.0.6", 65001), urgent=True)
     output = lan.workdir / "bfd.json"
     command = [sys.executable, "-m", "bgp_lite", "bfd", "--json", "--peer", "10.9.0.3", "--source", SOURCE]
     with output.open("wb") as file:
-        lan.spawn(host, [*command, "--transmit", "50", "--receive", "50"], stdout=file)
-    eventually(lambda: [peer["status"] for peer in frr.ask("show bfd peers")] == ["up"], within=60)
+        lan.spawn(alone, [*command, "--transmit", "50", "--receive", "50"], stdout=file)
+    words = ["--peer", "10.9.0.3", "--source", "10.9.0.6", "--bfd", "50x3", "--connect-time", "1"]
+    announcer = Announcer(lan, beside, *words)
+
+    def watched() -> set[tuple[str, str]]:
+        return {(peer["peer"], peer["status"]) for peer in frr.ask("show bfd peers")}
+
+    eventually(lambda: watched() == {(SOURCE, "up"), ("10.9.0.6", "up")}, within=60)
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
     try:
         time.sleep(minutes * 60)
@@ -385,11 +393,11 @@ def hogs(lan: Rig, host: str, minutes: float) -> None:
             process.kill()
             process.wait()
     events = [json.loads(line) for line in output.read_text().splitlines()]
-    downs = sum(event["event"] == "bfd" and event["old"] == "UP" for event in events)
-    counters = frr.ask("show bfd peers counters")
-    theirs = sum(int(each.get("session-down", 0)) for each in counters)
-    print(f"\n4 hogs on {os.cpu_count()} cores for {minutes:g} min, BFD 50x3:", end=" ")
-    print(f"down {downs} times here, {theirs} at FRR; load {os.getloadavg()[0]:.1f}")
+    theirs = {each["peer"]: each["session-down"] for each in frr.ask("show bfd peers counters")}
+    print(f"\n4 hogs on {os.cpu_count()} cores for {minutes:g} min, BFD 50x3; load {os.getloadavg()[0]:.1f}")
+    for name, said, address in (("bfd", events, SOURCE), ("announce", announcer.events, "10.9.0.6")):
+        downs = sum(event["event"] == "bfd" and event["old"] == "UP" for event in said)
+        print(f"  bgp_lite {name}: down {downs} times here, {theirs[address]} at FRR")
 
 
 def main() -> None:
@@ -408,7 +416,7 @@ def main() -> None:
         work = Path(scratch)
         if options.hogs:
             with rig(work) as lan:
-                hogs(lan, lan.host(2), options.hogs)
+                hogs(lan, options.hogs)
             return
         if "tables" in options.parts:
             with rig(work) as lan:
