@@ -10,7 +10,8 @@ included.  Medians, with the least and the most.
 
 A crash: the node's process is stopped where it stands, its TCP connection stays, and FRR's kernel says when
 the route is gone (BFD 50 ms x 3, hold time 90 s).  `--hogs`: four busy processes beside
-`python -m bgp_lite bfd` and `announce --bfd`, and how often either end saw the session down; FRR at real-time priority.
+`python -m bgp_lite bfd` and `announce --bfd`, and how often either end saw the session down; FRR's at
+real-time priority.
 """
 
 from __future__ import annotations
