@@ -27,12 +27,13 @@ from scapy.utils import rdpcap
 from crier.lab import runs
 from crier.lab.client import PROBE_DEADLINE
 from crier.lab.cluster import Cluster, Settings
+from crier.lab.kubelet import SYSTEM
 from crier.lab.lan import Host
 from crier.lab.observe import Observer, Snapshot
 from crier.lab.prober import Lateness, Prober, Vip, VipRecord
 from crier.lab.process import LabProcess
 from crier.lab.scenarios import Director
-from crier.lab.services import parse_services
+from crier.lab.services import NAMESPACE, parse_services
 from speaker.settings import DEFAULT_GOSSIP_PORT
 
 pytestmark = pytest.mark.e2e
@@ -244,3 +245,50 @@ async def test_a_planner_killed_in_quiet_times_is_not_noticed_by_the_client() ->
             assert record.asks.answerers == record.probes.answerers, "the same node all along"
             assert len(record.asks.answerers) == 1
             assert lost_nothing(record, late)
+
+
+async def test_a_speaker_killed_without_a_word_is_replaced_and_everybody_can_see_by_whom() -> None:
+    """No SIGTERM came, as under a termination grace period of 0, and its node lives on: that forwards for who
+    knows its hardware address, who asks is answered by the next, and Kubernetes is told.
+    """
+    async with open_lab(services="web") as lab:
+        ((address, before),) = (await lab.director.steady()).vips.items()
+        victim, api = before.owners[0], lab.cluster.kubelet.api
+
+        def told() -> tuple[list[str], list[str]]:
+            """Where ServiceL2Status has it, and the nodes of the Service's events, the newest last."""
+            statuses = api.request("GET", f"/apis/metallb.io/v1beta1/namespaces/{SYSTEM}/servicel2statuses")[
+                "items"
+            ]
+            events = api.request("GET", f"/api/v1/namespaces/{NAMESPACE}/events")["items"]
+            assigned = sorted(
+                (event["lastTimestamp"], event["message"])
+                for event in events
+                if event["reason"] == "nodeAssigned"
+            )
+            return (
+                [thing["status"]["node"] for thing in statuses if "node" in thing.get("status", {})],
+                [message.split('"')[1] for _, message in assigned],
+            )
+
+        async def until_told(node: str) -> None:
+            with trio.fail_after(PATIENCE):
+                while True:
+                    statuses, events = await trio.to_thread.run_sync(told)
+                    if statuses == [node] and node in events:
+                        return
+                    await trio.sleep(0.1)
+
+        await until_told(victim)
+        at = time.monotonic()
+        lab.cluster.kill_speaker(victim)
+        await lab.cluster.speaker(victim).wait(PATIENCE)
+        successor = await _owner(lab, address, other_than=victim)
+        await until_told(successor)
+        records, late = await lab.prober.result(at, time.monotonic())
+        assert lost_nothing(records[address], late)
+        assert records[address].asks.recovered
+        assert successor in {name for _, name in records[address].announcements}
+        lab.cluster.start_speaker(victim)
+        await _owner(lab, address, other_than=successor)
+        await until_told(victim)
