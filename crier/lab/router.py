@@ -37,8 +37,8 @@ NODES_ASN: Final = 64500
 BFD: Final = (50, 3)
 MARK: Final = "198.18.255.254"
 """Of nobody: routes to it come and go to see whether somebody watches."""
-PATHS: Final = 8
-"""Ways to one prefix at most."""
+PATHS: Final = 16
+"""Ways to one prefix at most: to more nodes than a LAN has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
