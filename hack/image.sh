@@ -38,7 +38,7 @@ echo "image: the Dockerfile"
 image bud --isolation chroot --network host --pull-never -t crier:test \
     --build-arg "SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)" . >"$scratch/log" 2>&1 || { tail -n 20 "$scratch/log" >&2; die "the build failed"; }
 grep '^\[[12]/2\] STEP' "$scratch/log"
-image inspect --type image --format 'image: user {{.OCIv1.Config.User}}, command {{.OCIv1.Config.Cmd}}' crier:test
+echo "$(image inspect --type image --format 'image: user {{.OCIv1.Config.User}}, command {{.OCIv1.Config.Cmd}}' crier:test)"
 made=$(image from --pull-never localhost/crier:test)
 cp -a "$(image mount "$made")" "$1"
 echo "image: $(find "$1" -type f -printf '%s\n' | awk '{bytes += $1} END {print int(bytes / 1e6)}') MB in $1; it says: crier $(chroot "$1" /usr/bin/crier --version)"
