@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 import trio
@@ -19,7 +22,7 @@ from allocator.bell import Bell
 from allocator.controller import Controller
 from allocator.report import Reporter
 from allocator.secret import ensure_secret
-from crier.kube.access import Access
+from crier.kube.access import SERVICE_HOST, SERVICE_PORT, Access, InCluster
 from crier.kube.client import Api
 from crier.kube.errors import Unavailable
 from crier.kube.events import Recorder
@@ -205,6 +208,17 @@ async def open_cluster(*, seed: int = 1) -> AsyncIterator[Embedded]:
             yield cluster
 
 
+def as_in_a_pod(kube: Kube, account: Path) -> Access:
+    """What a pod of the account would find."""
+    directory = kube.directory / "pod"
+    directory.mkdir(exist_ok=True)
+    (user,) = json.loads(account.read_text())["users"]
+    (directory / "token").write_text(user["user"]["token"])
+    (directory / "ca.crt").write_bytes(kube.keys.authority.read_bytes())
+    place = urlsplit(kube.url)
+    return InCluster({SERVICE_HOST: place.hostname or "", SERVICE_PORT: str(place.port)}, directory)
+
+
 @asynccontextmanager
 async def open_real(kube: Kube, accounts: Accounts) -> AsyncIterator[Cluster]:
     """The same on a server that others have used before; controllers have the rights of our manifests."""
@@ -214,7 +228,7 @@ async def open_real(kube: Kube, accounts: Accounts) -> AsyncIterator[Cluster]:
         kube.rest.request("DELETE", EVENTS.path(namespace))
     kube.rest.request("DELETE", f"{SERVICES.path('default')}?fieldSelector=metadata.name!=kubernetes")
     admin = from_kubeconfig(str(kube.kubeconfig))
-    cluster = Cluster(Api(Transport(admin)), partial(from_kubeconfig, str(accounts.controller)))
+    cluster = Cluster(Api(Transport(admin)), partial(as_in_a_pod, kube, accounts.controller))
     async with cluster.watched():
         yield cluster
     with trio.fail_after(PATIENCE):
