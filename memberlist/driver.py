@@ -37,7 +37,7 @@ from .effects import (
     StartStreamPing,
 )
 from .entry import Entry
-from .errors import CannotSendError, ConfigError, DecodeError, JoinError, MemberlistError, Timeout
+from .errors import CannotSendError, ConfigError, DecodeError, JoinError, MemberlistError, Timeout, reason
 from .events import Event, Lagged, Node
 from .keyring import nonces
 from .messages import Ack, Error, PushPull, State, StreamMessage, User
@@ -132,7 +132,7 @@ class Member:
                 try:
                     await self._push_pull(to, join=True)
                 except (OSError, MemberlistError) as problem:
-                    failures.append(f"{to[0]}:{to[1]}: {problem}")
+                    failures.append(f"{to[0]}:{to[1]}: {reason(problem)}")
                 else:
                     joined += 1
         if failures and not joined:
@@ -434,7 +434,7 @@ async def open_member(
     """Bind, become a member of our own cluster of one, and run until the block ends; then fall silent.
 
     `Member.join` finds others, `Member.leave` says goodbye.  Raises ConfigError when the address cannot be
-    bound, and what the block raises, as it is.
+    bound, MemberlistError when the delegate's metadata is too large, and what the block raises, as it is.
     """
     rng = rng or random.Random()
     udp, tcp = _bind(config.bind)
@@ -452,9 +452,10 @@ async def open_member(
         )
         now = trio.current_time()
         core = Core(config, address=address, port=port, now=now, rng=rng, delegate=delegate)
+        effects = core.start(now)
         async with trio.open_nursery() as nursery:
             member = Member(config, core, wire, udp, until, nursery)
-            member._perform(core.start(now))
+            member._perform(effects)
             listener = streams.Listener(tcp, wire, timeout=config.tcp_timeout, serve=member._serve)
             nursery.start_soon(member._run)
             nursery.start_soon(listener.run)

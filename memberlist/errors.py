@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 
 class MemberlistError(Exception):
     """Base of everything this package raises on purpose."""
@@ -25,3 +27,9 @@ class Timeout(MemberlistError):
 
 class CannotSendError(MemberlistError):
     """What was to be sent is more than peers read; the text says how much that is."""
+
+
+def reason(problem: Exception) -> str:
+    """What went wrong, for who has said already with whom: a system's error without number and address."""
+    number = problem.errno if isinstance(problem, OSError) else None
+    return os.strerror(number) if number else str(problem)

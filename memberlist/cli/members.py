@@ -13,7 +13,7 @@ from memberlist.addresses import resolve
 from memberlist.cli.join import printable
 from memberlist.cli.options import add_secrets, keyring, parse_address
 from memberlist.entry import address_text
-from memberlist.errors import ConfigError, JoinError, MemberlistError
+from memberlist.errors import ConfigError, JoinError, MemberlistError, reason
 from memberlist.messages import Error, PushNodeState, PushPull, State
 from memberlist.packet import Wire
 from memberlist.streams import exchange
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         states = trio.run(ask, host, port, wire, args.timeout)
     except (MemberlistError, OSError) as problem:
-        print(f"memberlist members: {args.address}: {problem}", file=sys.stderr)
+        print(f"memberlist members: {args.address}: {reason(problem)}", file=sys.stderr)
         return 1
     for state in sorted(states, key=lambda state: state.name):
         print(json.dumps(describe(state)) if args.json else line(state))

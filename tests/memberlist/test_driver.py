@@ -110,7 +110,7 @@ async def test_join_says_how_many_answered_and_skips_ourselves() -> None:
 @pytest.mark.parametrize(
     ("address", "why"),
     [
-        ("127.0.0.1:1", "127.0.0.1:1: .*refused"),
+        ("127.0.0.1:1", "^127.0.0.1:1: Connection refused$"),
         ("name.invalid", "name.invalid: cannot be resolved"),
         ("127.0.0.1:99999", "'127.0.0.1:99999': port '99999' is not a number from 1 to 65535"),
         ("/127.0.0.1", "the name in front of the slash is empty"),
@@ -251,6 +251,25 @@ async def test_a_loop_that_stood_still_blames_nobody() -> None:
             await trio.sleep_forever()
         assert [event for event in seen if isinstance(event, Unreachable)] == []
         assert max(member.statistics().late_max for member in members) > 0.2
+
+
+async def test_metadata_too_large_is_said_clearly_and_costs_nobody_its_membership() -> None:
+    class Meta(Delegate):
+        size = 513
+
+        def node_meta(self, limit: int) -> bytes:
+            return bytes(self.size)
+
+    meta, much = Meta(), "metadata of 513 octets, at most 512 fit"
+    with pytest.raises(MemberlistError, match=f"^{much}$"):
+        async with open_member(config("a"), delegate=meta):
+            pass
+    meta.size = 512
+    async with open_member(config("a"), delegate=meta) as a:
+        meta.size = 513
+        with pytest.raises(MemberlistError, match=f"^{much}$"):
+            await a.update()
+        assert [node.meta for node in a.members()] == [bytes(512)]
 
 
 async def test_metadata_and_updates() -> None:

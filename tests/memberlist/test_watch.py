@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memberlist.config import Config
-from memberlist.core import Core
+from memberlist.core import MAX_EXCUSES, Core
 from memberlist.effects import Effect, Notify
 from memberlist.events import Reachable, Unreachable
 from memberlist.messages import Ack, Alive, Dead, Ping, Suspect
-from memberlist.target import Target
+from memberlist.target import MISSED, Target
 from memberlist.testing import Simulation
 from memberlist.watch import Watch
 from tests.memberlist.one_core import SOMEBODY, only, run
@@ -184,6 +184,43 @@ def test_what_is_overdue_waits_until_it_is_known_how_late_we_are() -> None:
     assert not only(Ping, core.handle_packet([Ack(1)], SOMEBODY, late))
     core.tick(late)
     assert core.late_count == 1
+
+
+def accused_after(core: Core, silent: str, lateness: float) -> tuple[float, int]:
+    """Seconds from its first unanswered ping to our accusation, each turn so late; the pings it missed."""
+    now, missed = 0.0, list[float]()
+    while now < 30.0:
+        now = core.next_deadline() + lateness
+        sent = core.tick(now)
+        if any(accusation.node == silent for _, accusation in only(Suspect, sent)):
+            return now - missed[0], len(missed)
+        for _, ping in only(Ping, sent):
+            if ping.node == silent:
+                missed.append(now)
+            else:
+                core.handle_packet([Ack(ping.seq_no)], SOMEBODY, now + 0.001)
+    raise AssertionError("never")
+
+
+@pytest.mark.parametrize("lateness", [0.0, 0.03, 0.1, 0.3])
+def test_lateness_is_excused_so_often_and_an_accusation_takes_four_missed_pings(lateness: float) -> None:
+    core, watch = make(5)
+    took, missed = accused_after(core, watch.targets[0], lateness)
+    assert missed >= MISSED
+    if lateness == 0:
+        assert took == pytest.approx(0.16, abs=0.005)
+    else:
+        assert took < 0.16 + (MAX_EXCUSES + MISSED) * lateness
+
+
+def test_one_long_pause_is_excused_whole() -> None:
+    core, _ = make(5)
+    for late in (5.0, 0.5):
+        now = core.next_deadline() + late
+        sent = core.tick(now)
+        assert not only(Suspect, sent)
+        answer(core, sent, now + 0.001)
+    assert core.late_count == 2
 
 
 def test_accusations_go_to_everybody_at_once_and_again() -> None:
