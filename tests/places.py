@@ -14,6 +14,8 @@ from typing import Final
 
 _RANDOM: Final = random.SystemRandom()
 _LOWEST: Final = 10_000
+_ENOUGH: Final = 1_000
+_USUALLY_GIVEN: Final = 32_768
 _RESERVED: Final = 17_945
 """The port by which a network is held."""
 
@@ -24,7 +26,8 @@ def _ports() -> itertools.cycle[int]:
     until the program that is to have it has started.  Each process begins somewhere else.
     """
     ephemeral = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii")
-    ports = range(_LOWEST, int(ephemeral.split()[0]))
+    lowest_given = int(ephemeral.split()[0])
+    ports = range(_LOWEST, lowest_given if lowest_given > _LOWEST + _ENOUGH else _USUALLY_GIVEN)
     begin = _RANDOM.randrange(len(ports))
     return itertools.cycle([*ports[begin:], *ports[:begin]])
 
