@@ -301,6 +301,19 @@ CASES = [
         (),
         says={"not enough clusterips": "Service requires dual stack but not enough clusterips [10.96.0.1]"},
     ),
+    Case(
+        "both there, one family by now",
+        lb("v4", "203.0.113.1", "2001:db8:1::1"),
+        ("203.0.113.0",),
+        pools=(BOTH,),
+        says={"IPAllocated": 'Assigned IP ["203.0.113.0"]'},
+    ),
+    Case(
+        "both there and asked for, one family by now",
+        lb("v4", "203.0.113.1", "2001:db8:1::1", ips="203.0.113.1"),
+        ("203.0.113.1",),
+        pools=(BOTH,),
+    ),
     Case("both needed, one there", lb("dual", "203.0.113.1"), ("203.0.113.0", "2001:db8:1::"), pools=(BOTH,)),
     Case(
         "both liked, a pool has both",

@@ -37,7 +37,9 @@ from crier.kube.resources import (
     EVENTS,
     IP_ADDRESS_POOLS,
     L2_ADVERTISEMENTS,
+    LEASES,
     NAMESPACES,
+    SECRETS,
     SERVICES,
     Resource,
 )
@@ -219,14 +221,19 @@ def as_in_a_pod(kube: Kube, account: Path) -> Access:
     return InCluster({SERVICE_HOST: place.hostname or "", SERVICE_PORT: str(place.port)}, directory)
 
 
-@asynccontextmanager
-async def open_real(kube: Kube, accounts: Accounts) -> AsyncIterator[Cluster]:
-    """The same on a server that others have used before; controllers have the rights of our manifests."""
-    for resource in (*CONFIGURATION, CONFIGURATION_STATES):
+def clear(kube: Kube) -> None:
+    """What earlier tests have left."""
+    for resource in (*CONFIGURATION, CONFIGURATION_STATES, LEASES, SECRETS):
         kube.rest.request("DELETE", resource.path(SYSTEM))
     for namespace in ("default", SYSTEM):
         kube.rest.request("DELETE", EVENTS.path(namespace))
     kube.rest.request("DELETE", f"{SERVICES.path('default')}?fieldSelector=metadata.name!=kubernetes")
+
+
+@asynccontextmanager
+async def open_real(kube: Kube, accounts: Accounts) -> AsyncIterator[Cluster]:
+    """The same on a server that others have used before; controllers have the rights of our manifests."""
+    clear(kube)
     admin = from_kubeconfig(str(kube.kubeconfig))
     cluster = Cluster(Api(Transport(admin)), partial(as_in_a_pod, kube, accounts.controller))
     async with cluster.watched():

@@ -10,12 +10,14 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from crier.lab.api import start_api_process
+from tests.allocator.clusters import clear
 from tests.places import free_port
 
 PATIENCE = 60.0
@@ -95,33 +97,51 @@ SERVICE = {
 }
 
 
+@dataclass(frozen=True)
+class Server:
+    """An API server with nothing in it but our namespace."""
+
+    kubeconfig: Path
+    """Ours, who may do everything."""
+    account: Path
+    """The controller's."""
+
+
+@pytest.fixture(params=["embedded", "kube"])
+def api(request: pytest.FixtureRequest) -> Iterator[Server]:
+    if request.param == "kube":
+        kube, accounts = request.getfixturevalue("real")
+        clear(kube)
+        yield Server(kube.kubeconfig, accounts.controller)
+        return
+    with start_api_process("--metallb-crds") as server:
+        kubectl(server.kubeconfig, "create", "namespace", "metallb-system")
+        yield Server(server.kubeconfig, server.kubeconfig)
+
+
 @pytest.mark.e2e
-def test_from_start_to_end() -> None:
-    with start_api_process("--metallb-crds") as api:
-        kubectl(api.kubeconfig, "create", "namespace", "metallb-system")
-        with program(api.kubeconfig, METALLB_ML_SECRET_NAME="memberlist") as running:
-            running.until("started")
-            assert running.ask("/healthz") == running.ask("/readyz") == b"ok"
-            kubectl(api.kubeconfig, "apply", manifest=POOL)
-            kubectl(api.kubeconfig, "apply", manifest=SERVICE)
-            running.until("service_written", service="default/web")
-            document = json.loads(running.ask("/status"))
-            assert document["synced"] is True
-            assert document["pools"] == [{"name": "one", "assigned": 1, "available": 3}]
-            assert document["services"] == [
-                {"name": "default/web", "addresses": ["192.0.2.0"], "pool": "one"}
-            ]
-            metrics = running.ask("/metrics").decode().splitlines()
-            assert 'metallb_allocator_addresses_in_use_total{pool="one"} 1' in metrics
-            assert 'metallb_allocator_addresses_total{pool="one"} 4' in metrics
-            assert 'metallb_allocator_ipv6_addresses_total{pool="one"} 0' in metrics
-            assert "metallb_k8s_client_config_loaded_bool 1" in metrics
-            assert "metallb_k8s_client_config_stale_bool 0" in metrics
-            key = kubectl(api.kubeconfig, "get", "secret", "-n", "metallb-system", "memberlist", "-o", "name")
-            assert key.strip() == "secret/memberlist"
-            assert running.end(signal.SIGTERM) == 0
-        web = json.loads(kubectl(api.kubeconfig, "get", "service", "web", "-o", "json"))
-        assert [entry["ip"] for entry in web["status"]["loadBalancer"]["ingress"]] == ["192.0.2.0"]
+def test_from_start_to_end(api: Server) -> None:
+    with program(api.account, METALLB_ML_SECRET_NAME="memberlist") as running:
+        running.until("started")
+        assert running.ask("/healthz") == running.ask("/readyz") == b"ok"
+        kubectl(api.kubeconfig, "apply", manifest=POOL)
+        kubectl(api.kubeconfig, "apply", manifest=SERVICE)
+        running.until("service_written", service="default/web")
+        document = json.loads(running.ask("/status"))
+        assert document["synced"] is True
+        assert document["pools"] == [{"name": "one", "assigned": 1, "available": 3}]
+        assert document["services"] == [{"name": "default/web", "addresses": ["192.0.2.0"], "pool": "one"}]
+        metrics = running.ask("/metrics").decode().splitlines()
+        assert 'metallb_allocator_addresses_in_use_total{pool="one"} 1' in metrics
+        assert 'metallb_allocator_addresses_total{pool="one"} 4' in metrics
+        assert 'metallb_allocator_ipv6_addresses_total{pool="one"} 0' in metrics
+        assert "metallb_k8s_client_config_loaded_bool 1" in metrics
+        assert "metallb_k8s_client_config_stale_bool 0" in metrics
+        key = kubectl(api.kubeconfig, "get", "secret", "-n", "metallb-system", "memberlist", "-o", "name")
+        assert key.strip() == "secret/memberlist"
+        assert running.end(signal.SIGTERM) == 0
+    web = json.loads(kubectl(api.kubeconfig, "get", "service", "web", "-o", "json"))
+    assert [entry["ip"] for entry in web["status"]["loadBalancer"]["ingress"]] == ["192.0.2.0"]
 
 
 def ips(kubeconfig: Path, name: str) -> list[str]:
@@ -135,56 +155,52 @@ def named(name: str) -> dict[str, Any]:
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_the_next_one_takes_over(number: signal.Signals) -> None:
+def test_the_next_one_takes_over(api: Server, number: signal.Signals) -> None:
     """The leader is killed, or stopped, while a service waits: the other one serves it."""
-    with start_api_process("--metallb-crds") as api:
-        kubectl(api.kubeconfig, "create", "namespace", "metallb-system")
-        kubectl(api.kubeconfig, "apply", manifest=POOL)
-        with program(api.kubeconfig) as one:
-            one.until("started")
-            with program(api.kubeconfig, METALLB_POD_NAME="controller-1") as two:
-                two.until("starting")
-                kubectl(api.kubeconfig, "apply", manifest=named("before"))
-                one.until("service_written", service="default/before")
-                standby = json.loads(two.ask("/status"))
-                assert (standby["leading"], standby["synced"]) == (False, False)
-                assert json.loads(one.ask("/status"))["leading"] is True
-                metrics = two.ask("/metrics").decode()
-                assert "crier_controller_leading 0" in metrics
-                assert "config_loaded" not in metrics, "or its alert would be about who stands by"
-                one.end(number)
-                kubectl(api.kubeconfig, "apply", manifest=named("after"))
-                two.until("leading")
-                two.until("service_written", service="default/after")
-                taken = json.loads(two.ask("/status"))
-                assert taken["leading"] is True
-                assert taken["leader"].startswith("controller-1_")
-                assert (ips(api.kubeconfig, "before"), ips(api.kubeconfig, "after")) == (
-                    ["192.0.2.0"],
-                    ["192.0.2.1"],
-                )
+    kubectl(api.kubeconfig, "apply", manifest=POOL)
+    with program(api.account) as one:
+        one.until("started")
+        with program(api.account, METALLB_POD_NAME="controller-1") as two:
+            two.until("starting")
+            kubectl(api.kubeconfig, "apply", manifest=named("before"))
+            one.until("service_written", service="default/before")
+            standby = json.loads(two.ask("/status"))
+            assert (standby["leading"], standby["synced"]) == (False, False)
+            assert json.loads(one.ask("/status"))["leading"] is True
+            metrics = two.ask("/metrics").decode()
+            assert "crier_controller_leading 0" in metrics
+            assert "config_loaded" not in metrics, "or its alert would be about who stands by"
+            one.end(number)
+            kubectl(api.kubeconfig, "apply", manifest=named("after"))
+            two.until("leading")
+            two.until("service_written", service="default/after")
+            taken = json.loads(two.ask("/status"))
+            assert taken["leading"] is True
+            assert taken["leader"].startswith("controller-1_")
+            assert (ips(api.kubeconfig, "before"), ips(api.kubeconfig, "after")) == (
+                ["192.0.2.0"],
+                ["192.0.2.1"],
+            )
 
 
 @pytest.mark.e2e
-def test_a_leader_that_cannot_renew_begins_anew() -> None:
+def test_a_leader_that_cannot_renew_begins_anew(api: Server) -> None:
     """Somebody else has the lease: it stops writing, becomes a fresh process, and stands by."""
-    with start_api_process("--metallb-crds") as api:
-        kubectl(api.kubeconfig, "create", "namespace", "metallb-system")
-        kubectl(api.kubeconfig, "apply", manifest=POOL)
-        with program(api.kubeconfig) as running:
-            running.until("started")
-            lease = ("lease", "-n", "metallb-system", "crier-controller")
-            thief = json.dumps({"spec": {"holderIdentity": "thief", "leaseDurationSeconds": 6}})
-            kubectl(api.kubeconfig, "patch", *lease, "--type=merge", "-p", thief)
-            lost = running.until("leadership_lost")
-            assert lost["why"] == "thief has the lease"
-            running.until("starting")
-            kubectl(api.kubeconfig, "apply", manifest=SERVICE)
-            assert running.until("leading")["identity"] == lost["identity"], "the same process"
-            running.until("service_written", service="default/web")
-            assert running.end(signal.SIGTERM) == 0
-        found = json.loads(kubectl(api.kubeconfig, "get", *lease, "-o", "json"))
-        assert found["spec"]["holderIdentity"] == "", "given back"
+    kubectl(api.kubeconfig, "apply", manifest=POOL)
+    with program(api.account) as running:
+        running.until("started")
+        lease = ("lease", "-n", "metallb-system", "crier-controller")
+        thief = json.dumps({"spec": {"holderIdentity": "thief", "leaseDurationSeconds": 6}})
+        kubectl(api.kubeconfig, "patch", *lease, "--type=merge", "-p", thief)
+        lost = running.until("leadership_lost")
+        assert lost["why"] == "thief has the lease"
+        running.until("starting")
+        kubectl(api.kubeconfig, "apply", manifest=SERVICE)
+        assert running.until("leading")["identity"] == lost["identity"], "the same process"
+        running.until("service_written", service="default/web")
+        assert running.end(signal.SIGTERM) == 0
+    found = json.loads(kubectl(api.kubeconfig, "get", *lease, "-o", "json"))
+    assert found["spec"]["holderIdentity"] == "", "given back"
 
 
 @pytest.mark.e2e
