@@ -13,10 +13,8 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
-from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from typing import Final, Protocol
-from urllib.parse import urlsplit
 
 import urllib3
 
@@ -55,17 +53,8 @@ class Access(Protocol):
     def open_pool(self) -> urllib3.PoolManager:
         """Connections as they must be made to get there."""
 
-    def connection(self) -> HTTPConnection | None:
-        """One that is not connected yet; None where only the pool knows the way."""
-
     def credentials(self) -> Mapping[str, str]:
         """Headers.  From any thread.  Raises NoCredentials."""
-
-
-def plain_connection(host: str) -> HTTPConnection | None:
-    """To a URL without TLS; None for one with."""
-    parts = urlsplit(host)
-    return HTTPConnection(parts.hostname or "", parts.port) if parts.scheme == "http" else None
 
 
 class Plain:
@@ -76,9 +65,6 @@ class Plain:
 
     def open_pool(self) -> urllib3.PoolManager:
         return urllib3.PoolManager(retries=False, maxsize=POOL_SIZE, socket_options=list(SOCKET_OPTIONS))
-
-    def connection(self) -> HTTPConnection | None:
-        return plain_connection(self.host)
 
     def credentials(self) -> Mapping[str, str]:
         return {}
@@ -97,8 +83,6 @@ class InCluster:
         name, port = environ.get(SERVICE_HOST, ""), environ.get(SERVICE_PORT, "")
         if not name or not port:
             raise NoCluster(f"{SERVICE_HOST} and {SERVICE_PORT} are not both set")
-        if not (port.isascii() and port.isdigit()):
-            raise NoCluster(f"{SERVICE_PORT}: {port!r} is not a port")
         self.host = f"https://[{name}]:{port}" if ":" in name else f"https://{name}:{port}"
         self._token_file = directory / "token"
         self._clock = clock
@@ -117,12 +101,6 @@ class InCluster:
         # one context for all connections, so that the authorities are read once
         return urllib3.PoolManager(
             retries=False, maxsize=POOL_SIZE, socket_options=list(SOCKET_OPTIONS), ssl_context=self._tls
-        )
-
-    def connection(self) -> HTTPConnection:
-        parts = urlsplit(self.host)
-        return plain_connection(self.host) or HTTPSConnection(
-            parts.hostname or "", parts.port, context=self._tls
         )
 
     def credentials(self) -> Mapping[str, str]:

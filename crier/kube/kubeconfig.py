@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from kubernetes.config.config_exception import ConfigException
 from kubernetes.config.incluster_config import load_incluster_config
 from kubernetes.config.kube_config import load_kube_config
 
-from crier.kube.access import POOL_SIZE, SOCKET_OPTIONS, NoCluster, NoCredentials, plain_connection
+from crier.kube.access import POOL_SIZE, SOCKET_OPTIONS, NoCluster, NoCredentials
 
 
 class Official:
@@ -36,10 +35,6 @@ class Official:
 
     def open_pool(self) -> urllib3.PoolManager:
         return RESTClientObject(self._configuration).pool_manager
-
-    def connection(self) -> HTTPConnection | None:
-        """None for TLS, which may have to be spoken in any way, and by way of a proxy."""
-        return plain_connection(self.host) if not self._configuration.proxy else None
 
     def credentials(self) -> Mapping[str, str]:
         # The client re-reads the token file (or runs the plugin) when it is due, and not more than once at

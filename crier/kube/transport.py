@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
 from collections.abc import Iterator, Mapping
 from typing import Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import urllib3
 
 from crier.kube.access import SERVICE_HOST, Access, InCluster, NoCluster, NoCredentials, Plain, is_proxied
-from crier.kube.connections import CONNECT_TIMEOUT, Connections, TooLarge
 from crier.kube.errors import ApiError, api_error, unavailable
 
 __all__ = ["NoCluster", "Stream", "Transport", "load_configuration", "plain_configuration"]
@@ -21,6 +19,7 @@ MAX_RESPONSE: Final = 128 * 1024 * 1024
 """Octets of one answer.  A page of 500 large objects is a few MiB."""
 MAX_LINE: Final = 16 * 1024 * 1024
 """Octets of one watch event."""
+CONNECT_TIMEOUT: Final = 5.0
 _CHUNK: Final = 256 * 1024
 
 
@@ -56,15 +55,6 @@ class Transport:
         self.host = access.host
         self._access = access
         self._pool = access.open_pool()
-        self._prefix = urlsplit(access.host).path
-        """Where the API is not at the root of its server."""
-        direct = access.connection() is not None
-        self._direct = Connections(self._connection) if direct else None
-
-    def _connection(self) -> http.client.HTTPConnection:
-        made = self._access.connection()
-        assert made is not None, "it was not when it was asked first"
-        return made
 
     def request(
         self,
@@ -81,23 +71,7 @@ class Transport:
         Raises:
             ApiError: in the kind that fits.
         """
-        if self._direct is None:
-            return self._read(method, path, self._send(method, path, query, body, content_type, timeout))
-        target = self._prefix + path + (f"?{urlencode(query)}" if query else "")
-        try:
-            headers = self._headers(body, content_type)
-            status, told, data = self._direct.request(
-                method, target, headers, body, timeout=timeout, most=MAX_RESPONSE
-            )
-        except (http.client.HTTPException, OSError) as problem:
-            raise unavailable(f"{method} {path}: {type(problem).__name__}: {problem}") from problem
-        except TooLarge as problem:
-            raise _too_large(problem.status, method, path) from None
-        except NoCredentials as problem:  # a token file that is away for the moment
-            raise unavailable(f"{method} {path}: credentials: {problem}") from problem
-        if status >= 300:
-            raise api_error(status, data, told.get("Retry-After"))
-        return data
+        return self._read(method, path, self._send(method, path, query, body, content_type, timeout))
 
     @staticmethod
     def _read(method: str, path: str, response: urllib3.response.BaseHTTPResponse) -> bytes:
@@ -108,7 +82,7 @@ class Transport:
             raise unavailable(f"{method} {path}: {problem}") from problem
         if len(data) > MAX_RESPONSE:
             response.close()
-            raise _too_large(response.status, method, path)
+            raise ApiError(response.status, "TooLarge", f"{method} {path}: more than {MAX_RESPONSE} octets")
         response.release_conn()
         if response.status >= 300:
             raise api_error(response.status, data, response.headers.get("Retry-After"))
@@ -132,15 +106,6 @@ class Transport:
 
     def close(self) -> None:
         self._pool.clear()
-        if self._direct is not None:
-            self._direct.close()
-
-    def _headers(self, body: bytes | None, content_type: str) -> dict[str, str]:
-        """Raises NoCredentials."""
-        kind = {} if body is None else {"Content-Type": content_type}
-        return {
-            "Accept": "application/json", "User-Agent": "crier", **kind, **self._access.credentials(),
-        }  # fmt: skip
 
     def _send(
         self,
@@ -154,10 +119,18 @@ class Transport:
     ) -> urllib3.response.BaseHTTPResponse:
         url = self.host + path + (f"?{urlencode(query)}" if query else "")
         try:
+            headers = {
+                "Accept": "application/json",
+                "User-Agent": "crier",
+                **self._access.credentials(),
+                **(extra or {}),
+            }
+            if body is not None:
+                headers["Content-Type"] = content_type
             return self._pool.request(
                 method,
                 url,
-                headers={**self._headers(body, content_type), **(extra or {})},
+                headers=headers,
                 body=body,
                 preload_content=False,
                 retries=False,
@@ -168,10 +141,6 @@ class Transport:
             raise unavailable(f"{method} {path}: {problem}") from problem
         except NoCredentials as problem:  # a token file that is away for the moment
             raise unavailable(f"{method} {path}: credentials: {problem}") from problem
-
-
-def _too_large(status: int, method: str, path: str) -> ApiError:
-    return ApiError(status, "TooLarge", f"{method} {path}: more than {MAX_RESPONSE} octets")
 
 
 class Stream:
