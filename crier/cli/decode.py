@@ -13,4 +13,5 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="crier")
     decode.add_parser(parser.add_subparsers(required=True))
     options = parser.parse_args(["decode", *argv])
+    options.told_by = "crier decode"
     return int(options.run(options))

@@ -51,7 +51,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="16, 24 or 32 octets as hex or base64; can be repeated",
     )
     keys.add_arguments(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, told_by="memberlist decode")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -66,20 +66,20 @@ def run(args: argparse.Namespace) -> int:
                 shown, status = _show(results, as_json=args.json)
             if not shown:
                 where = f" from or to port {args.port}" if args.port is not None else ""
-                print(f"memberlist decode: {args.file}: no UDP datagrams{where}", file=sys.stderr)
+                print(f"{args.told_by}: {args.file}: no UDP datagrams{where}", file=sys.stderr)
             return status
         results = _from_lines(sys.stdin, wire, any_label=any_label, streams=args.stream)
         return _show(results, as_json=args.json)[1]
     except BrokenPipeError:
         raise  # nobody wants more output: no error of ours
     except OSError as problem:
-        print(f"memberlist decode: {problem.filename or args.file}: {problem.strerror}", file=sys.stderr)
+        print(f"{args.told_by}: {problem.filename or args.file}: {problem.strerror}", file=sys.stderr)
         return 2
     except pcap.PcapError as problem:
-        print(f"memberlist decode: {args.file}: {problem}", file=sys.stderr)
+        print(f"{args.told_by}: {args.file}: {problem}", file=sys.stderr)
         return 2
     except MemberlistError as problem:
-        print(f"memberlist decode: {problem}", file=sys.stderr)
+        print(f"{args.told_by}: {problem}", file=sys.stderr)
         return 2
 
 
