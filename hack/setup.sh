@@ -14,7 +14,8 @@ declare -A TOOLS=(
 )
 if [ "${1:-}" != demo ]; then
     TOOLS+=([keepalived]=keepalived [bird]=bird2 [/usr/lib/frr/bgpd]=frr [gobgpd]=gobgpd [gobgp]=gobgpd [etcd]=etcd-server
-            [promtool]=prometheus [capsh]=libcap2-bin [chromium]=chromium)
+            [promtool]=prometheus [capsh]=libcap2-bin [chromium]=chromium
+            [runc]=runc)
 fi
 
 die() { echo "setup: $*" >&2; exit 1; }

@@ -2,7 +2,7 @@
 
 From a rendered manifest come command, flags, environment, volumes, user and capabilities; from an unpacked
 image the root file system, read-only but for what the manifest mounts.  What is not done: cgroups (requests
-and limits) and the seccomp profile.
+and limits) and the seccomp profile, which tests/image has from a real runtime.
 """
 
 from __future__ import annotations
@@ -164,21 +164,28 @@ class Workloads:
             found[each["name"]] = place.fields[path]
         return found
 
-    def _mounts(
+    def wanted_mounts(
         self, spec: Mapping[str, Any], container: Mapping[str, Any], place: Place, scratch: Path
-    ) -> list[str]:
-        """Shell lines that mount what the container asks for, the outer ones first."""
+    ) -> list[tuple[str, Path, bool]]:
+        """Where the container wants which directory, and whether only to read; the outer ones first."""
         volumes = {each["name"]: each for each in spec.get("volumes", ())}
         wanted = [(ACCOUNT, place.account, True)]
         for each in container.get("volumeMounts", ()):
             directory = self._volume(volumes[each["name"]], place, scratch / "volumes")
             wanted.append((each["mountPath"], directory, bool(each.get("readOnly"))))
         wanted.sort()
-        lines = []
-        for path, directory, read_only in wanted:
+        for path, _, _ in wanted:
             for outer, outside, _ in wanted:
                 if path.startswith(outer + "/"):  # a kubelet makes the place for one volume in another
                     (outside / path.removeprefix(outer + "/")).mkdir(parents=True, exist_ok=True)
+        return wanted
+
+    def _mounts(
+        self, spec: Mapping[str, Any], container: Mapping[str, Any], place: Place, scratch: Path
+    ) -> list[str]:
+        """Shell lines that mount what the container asks for."""
+        lines = []
+        for path, directory, read_only in self.wanted_mounts(spec, container, place, scratch):
             target = shlex.quote(path.lstrip("/"))
             lines.append(f"mkdir -p {target}")
             lines.append(f"mount --bind {shlex.quote(str(directory))} {target}")

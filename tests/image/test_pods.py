@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import re
+import shutil
 import signal
 import time
 from collections.abc import Mapping
@@ -15,11 +16,13 @@ import trio
 
 from crier.lab import netns
 from crier.lab.cluster import Settings
+from crier.lab.errors import NotPossible
 from crier.lab.kube import Programs
 from crier.lab.pods import Workloads
 from crier.lab.process import LabProcess, descendants
 from crier.lab.services import CATALOGUE
 from tests.image.prometheus import answers
+from tests.image.runc import RuncWorkloads, download_profile, remove_cgroups
 from tests.manifests.render import kustomize
 from tests.manifests.test_metrics import CONTROLLER, RULES, SPEAKER, expressions, promtool
 from tests.migration.stage import PATIENCE, Stage, open_stage
@@ -29,15 +32,18 @@ pytestmark = pytest.mark.e2e
 NET_RAW, SYS_NICE = 1 << 13, 1 << 23
 
 
+def status_of(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {line.partition(":")[0]: line.partition(":")[2].strip() for line in lines}
+
+
 def confinement(process: LabProcess) -> dict[str, str]:
-    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-    status = {line.partition(":")[0]: line.partition(":")[2].strip() for line in lines}
     root = next(
         line.split()
         for line in Path(f"/proc/{process.pid}/mountinfo").read_text().splitlines()
         if line.split()[4] == "/"
     )
-    return {**status, "root": root[5], "file system": root[root.index("-") + 1]}
+    return {**status_of(process.pid), "root": root[5], "file system": root[root.index("-") + 1]}
 
 
 def check_speaker(process: LabProcess) -> None:
@@ -157,3 +163,43 @@ async def test_base_runs_as_it_is_written(image: Path, kube_programs: Programs, 
         await hand_over(stage, owners, grace)
         for address, record in (await stage.records(since)).items():
             assert record.asks.recovered, address
+
+
+FILTERED = "2"
+"""SECCOMP_MODE_FILTER."""
+
+
+def init_of(process: LabProcess) -> int:
+    """The container's first process, as this machine numbers it."""
+    for pid in descendants(process.pid):
+        if status_of(pid)["NSpid"].split()[1:] == ["1"]:
+            return pid
+    pytest.fail(f"{process.name} has no container: {process.tail()}")
+
+
+async def test_they_work_under_a_runtimes_seccomp_profile(image: Path, kube_programs: Programs) -> None:
+    if shutil.which("runc") is None and shutil.which("runc", path="/usr/sbin") is None:
+        pytest.skip("no container runtime: runc is missing (Debian package runc)")
+    try:
+        profile = download_profile()
+    except NotPossible as missing:
+        pytest.skip(f"no seccomp profile: {missing}")
+    workloads = RuncWorkloads(kustomize("base"), image, profile)
+    services = (CATALOGUE["web"], CATALOGUE["web6"])
+    run = ""
+    try:
+        async with open_stage(Settings(2, services, kube=kube_programs, workloads=workloads)) as stage:
+            run = stage.cluster.run.id
+            owners = await stage.owners()
+            processes = stage.cluster.processes.all
+            for name, capabilities, user in (
+                ("controller", 0, "65534"),
+                *((f"speaker-{node}", NET_RAW | SYS_NICE, "0") for node in stage.cluster.lan.nodes),
+            ):
+                status = status_of(init_of(processes[name]))
+                assert (status["Seccomp"], status["NoNewPrivs"]) == (FILTERED, "1")
+                assert int(status["CapBnd"], 16) == int(status["CapEff"], 16) == capabilities
+                assert status["Uid"].split() == [user] * 4
+            await hand_over(stage, owners, grace=5.0)
+    finally:
+        remove_cgroups(run)
