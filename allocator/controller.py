@@ -207,6 +207,8 @@ class Controller:
                     self._take(attempt, stale, nursery)
                 else:
                     attempts.append(attempt)
+            if not attempts:
+                continue
             writes = [attempt.write for attempt in attempts]
             outcomes = await self._api.in_thread(partial(write_services, self._api, writes))
             for attempt, outcome in zip(attempts, outcomes, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 
@@ -12,13 +13,14 @@ import trio
 from allocator import controller as controller_module
 from allocator import report as report_module
 from allocator.reconcile import Write
-from allocator.writer import Done, Stale, write_service
-from crier.kube.client import PatchType
+from allocator.writer import Done, Stale, write_service, write_services
+from crier.kube.client import Api, PatchType
+from crier.kube.errors import ApiError, Unavailable
 from crier.kube.model.annotations import ALLOCATED_FROM
 from crier.kube.model.service import Service
 from crier.kube.resources import CONFIGURATION_STATES, IP_ADDRESS_POOLS, SERVICES
 from crier.lab.api import Rule
-from tests.allocator.clusters import PATIENCE, SYSTEM, Cluster, open_cluster, open_controller
+from tests.allocator.clusters import PATIENCE, SYSTEM, Cluster, Counted, open_cluster, open_controller
 from tests.allocator.conftest import Opened
 
 
@@ -197,6 +199,50 @@ async def test_many_at_once(opened: Opened) -> None:
             await cluster.until(lambda: cluster.counters("one") == (100, 0, 28, 0))
             # Gathered, not one write of the counters for each address.
             assert cluster.sent["PUT ipaddresspools status"] <= 25
+
+
+async def test_many_at_once_while_some_writes_are_refused() -> None:
+    async with open_cluster() as cluster:
+        await cluster.add_pool("one", "192.0.2.0/25")
+        for number in range(60):
+            await cluster.add_service(f"s{number:02}")
+        cluster.faults.set(
+            *(
+                Rule(
+                    verb="update", resource="services/status", status=status, share=0.3, times=6,
+                    retry_after=0, applied=status == 504,
+                )
+                for status in (409, 429, 500, 504)
+            )
+        )  # fmt: skip
+        async with open_controller(cluster):
+            await cluster.until(lambda: all(cluster.ips(f"s{number:02}") for number in range(60)))
+        given = [cluster.ips(f"s{number:02}")[0] for number in range(60)]
+        assert sorted(given) == sorted(f"192.0.2.{n}" for n in range(60))
+
+
+async def test_who_is_away_is_asked_once_for_all_that_is_to_be_written() -> None:
+    async with open_cluster() as cluster:
+        sent = Counter[str]()
+        api = Api(Counted(cluster.access(), sent))
+        writes = []
+        for name in ("a", "b", "c"):
+            await cluster.add_service(name)
+            seen = Service.decode(await cluster.api.get(SERVICES, name, namespace="default"))
+            version = seen.resource_version
+            writes.append(
+                Write(service=seen.key, uid=seen.uid, resource_version=version, addresses=(), pool="")
+            )
+        cluster.faults.set_outage(True)
+        outcomes = await api.in_thread(partial(write_services, api, writes))
+        assert [type(each) for each in outcomes] == [Unavailable] * 3
+        assert sent.total() == 1
+        cluster.faults.set_outage(False)
+        cluster.faults.set(Rule(verb="get", resource="services", status=500, times=1))
+        first, *rest = await api.in_thread(partial(write_services, api, writes))
+        assert isinstance(first, ApiError), "what is refused is no reason to stop"
+        assert [type(each) for each in rest] == [Done, Done]
+        api.close()
 
 
 async def test_counters_that_somebody_edits_are_put_right(opened: Opened) -> None:
