@@ -9,7 +9,7 @@ without announcing, until somebody else's announcement was heard on the wire or 
 passed.  Who loses one to nobody stops at once.
 
 *Who has just come back* may not answer yet: it answers our pings before it has joined, and until then it is
-silent.  So whoever hands over to it has the patience to hear it.
+silent.  So whoever hands over to it does not stop unheard, but asks the wire, for as long as that may take.
 
 *Better candidates.* A speaker that comes first and was thought dead is heard on the wire before gossip has
 brought it back, which may take it seconds: who hears it announce hands over at once, and waits `DEFER` for
@@ -28,7 +28,7 @@ from typing import Final
 
 from speaker.orders import Orders, Vip
 from speaker.reflex.agenda import Agenda, Queue
-from speaker.reflex.effects import Announce, Answer, Effect, Happened, Silence, Yield
+from speaker.reflex.effects import Announce, Answer, Ask, Effect, Happened, Silence, Yield
 from speaker.reflex.ownership import Electorate, union
 from speaker.reflex.probing import Probing
 from speaker.reflex.strangers import Conflicts
@@ -42,7 +42,10 @@ JOIN_TIMEOUT: Final = 3.0
 """Seconds a starting speaker waits to reach another member before it answers for anything."""
 
 RETURN_TIMEOUT: Final = JOIN_TIMEOUT + HANDOVER_TIMEOUT
-"""Seconds a loser waits to hear a successor that has just come back."""
+"""Seconds a loser waits at most for a successor that has just come back."""
+ASK_INTERVAL: Final = 0.25
+"""Seconds between its questions who answers, after `HANDOVER_TIMEOUT`: the successor's announcements may all
+have been lost, or it had no reason to announce."""
 
 YIELD_QUIET: Final = 60.0
 """Seconds without the stranger until an address that was left to it is answered again."""
@@ -189,8 +192,12 @@ class Announcer:
         effects = self._work(now)
         for address in self._handovers.due(now, SLICE):
             vip = self._vips[address]
-            why = f"waited in vain to hear {vip.owner}"
-            self._silence(vip, "handed_over", why, effects)
+            if now < vip.yields_until:
+                effects.append(Ask(vip.text, vip.interfaces))
+                self._handovers.set(vip.text, min(now + ASK_INTERVAL, vip.yields_until))
+            else:
+                why = f"waited in vain to hear {vip.owner}"
+                self._silence(vip, "handed_over", why, effects)
         for address in self._deferred.due(now, SLICE):
             vip = self._vips[address]
             vip.deferred_to = ""
@@ -392,8 +399,8 @@ class Announcer:
                 self._silence(vip, "handed_over", f"heard the successor {vip.owner}", effects)
             else:
                 vip.state = State.YIELDING
-                patience = RETURN_TIMEOUT if successor in found else HANDOVER_TIMEOUT
-                self._handovers.set(vip.text, now + patience)
+                vip.yields_until = now + (RETURN_TIMEOUT if successor in found else HANDOVER_TIMEOUT)
+                self._handovers.set(vip.text, now + HANDOVER_TIMEOUT)
                 effects.append(Yield(vip.text))
 
     def _has_heard(self, successor: str, vip: Address, now: float) -> bool:

@@ -50,6 +50,14 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask on these interfaces, once, who answers for it."""
+
+    address: str
+    interfaces: Interfaces
+
+
+@dataclass(frozen=True, slots=True)
 class Happened:
     what: str
     subject: str
@@ -57,4 +65,4 @@ class Happened:
     mac: str = ""
 
 
-Effect: TypeAlias = Answer | Yield | Silence | Announce | Probe | Happened
+Effect: TypeAlias = Answer | Yield | Silence | Announce | Probe | Ask | Happened

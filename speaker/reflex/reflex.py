@@ -50,7 +50,7 @@ from speaker.orders import Happened as HappenedMessage
 from speaker.reflex import bfd, card, fair, realtime
 from speaker.reflex.announce import Announcer
 from speaker.reflex.card import Card
-from speaker.reflex.effects import Announce, Answer, Effect, Happened, Interfaces, Probe, Silence, Yield
+from speaker.reflex.effects import Announce, Answer, Ask, Effect, Happened, Interfaces, Probe, Silence, Yield
 from speaker.reflex.intake import Intake, Reading
 from speaker.reflex.l2.core import pack
 from speaker.reflex.l2.driver import Driver
@@ -295,6 +295,8 @@ class Reflex:
                     self.l2.silence(pack(address))
                 case Probe(address, interfaces):
                     self.l2.probe(pack(address), interfaces)
+                case Ask(address, interfaces):
+                    self.l2.question(pack(address), interfaces)
                 case Announce(address, rounds):
                     self.l2.announce(pack(address), rounds)
                 case Happened(what, subject, why, mac):

@@ -65,6 +65,8 @@ class Address:
     claimed_by: str = ""
     """Hardware address of the last stranger that used it."""
     claimed_at: float = NEVER
+    yields_until: float = NEVER
+    """While yielding: when to stop, heard or not."""
     left_to_stranger: bool = False
     gained_at: float = NEVER
     deferred_to: str = ""

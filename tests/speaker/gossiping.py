@@ -19,7 +19,7 @@ from memberlist.testing import Host, Simulation
 from speaker.orders import Orders, Vip
 from speaker.reflex import member
 from speaker.reflex.announce import Announcer
-from speaker.reflex.effects import Announce, Answer, Effect, Silence, Yield
+from speaker.reflex.effects import Announce, Answer, Ask, Effect, Silence, Yield
 from speaker.reflex.l2.gratuitous import ROUNDS, Schedule
 from speaker.reflex.vip import Rival
 
@@ -152,6 +152,8 @@ class Lan(Simulation):
                 case Silence(vip):
                     speaker.answering.discard(vip)
                     speaker.announcements.stop(vip)
+                case Ask(vip):
+                    self._ask(speaker, vip)
                 case Announce(vip, rounds):
                     speaker.announcements.start(vip, self.now, rounds or ROUNDS)
         self._announce(speaker)
@@ -165,6 +167,16 @@ class Lan(Simulation):
                 lost = self._chance.random() < self.network.loss
                 if name != sender and not lost and (sender, name) not in self.network.cut:
                     self._at(self.now + self._delay(), partial(self._frame, name, vip, sender))
+
+    def _ask(self, speaker: Speaker, vip: str) -> None:
+        """Those who answer for it do so, and the asker hears them."""
+        asker = speaker.host.name
+        for name, other in self.speakers.items():
+            heard = self._chance.random() >= self.network.loss and self._chance.random() >= self.network.loss
+            cut = {(asker, name), (name, asker)} & self.network.cut
+            awake = other.host.running and self.now >= other.host.frozen_until
+            if other is not speaker and vip in other.answering and awake and heard and not cut:
+                self._at(self.now + self._delay(), partial(self._frame, asker, vip, name))
 
     def _frame(self, name: str, vip: str, sender: str) -> None:
         speaker = self.speakers[name]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from speaker.orders import Orders, Vip
-from speaker.reflex.announce import HANDOVER_TIMEOUT, JOIN_TIMEOUT, Announcer
-from speaker.reflex.effects import Announce, Answer, Happened, Silence, Yield
+from speaker.reflex.announce import ASK_INTERVAL, HANDOVER_TIMEOUT, JOIN_TIMEOUT, Announcer
+from speaker.reflex.effects import Announce, Answer, Ask, Happened, Silence, Yield
 from speaker.reflex.vip import Rival, State
 from tests.speaker.announcers import MAC, VIP, acts, member, orders, state
 
@@ -62,12 +62,26 @@ def test_a_leaver_too() -> None:
     assert announcer.tick(2.0) == [Silence(VIP), Happened("handed_over", VIP, "waited in vain to hear b")]
 
 
-def test_who_has_just_come_back_is_waited_for_as_long_as_it_may_wait_itself() -> None:
+def test_who_has_just_come_back_is_asked_for_as_long_as_it_may_wait_itself() -> None:
     """It answers pings, and is reachable by that, up to `JOIN_TIMEOUT` before it answers for anything."""
     announcer = member("a", "b", "a")
     announcer.members({"b"}, 1.0)
-    assert announcer.tick(1.0 + JOIN_TIMEOUT + 0.9) == []
-    assert announcer.tick(1.0 + JOIN_TIMEOUT + HANDOVER_TIMEOUT) == IN_VAIN
+    now, asked = announcer.next_deadline(), 0
+    assert now == 1.0 + HANDOVER_TIMEOUT
+    while (effects := announcer.tick(now)) == [Ask(VIP, None)]:
+        asked += 1
+        now = announcer.next_deadline()
+    assert effects == IN_VAIN
+    assert now == 1.0 + JOIN_TIMEOUT + HANDOVER_TIMEOUT
+    assert asked == JOIN_TIMEOUT / ASK_INTERVAL
+
+
+def test_who_has_just_come_back_and_answers_is_handed_over_to() -> None:
+    announcer = member("a", "b", "a")
+    announcer.members({"b"}, 1.0)
+    assert announcer.tick(2.0) == [Ask(VIP, None)]
+    assert acts(announcer.heard(VIP, 2.001, Rival(MAC, "b"))) == [Silence(VIP)]
+    assert announcer.next_deadline() == float("inf")
 
 
 def test_another_than_the_successor_that_was_heard_is_no_successor() -> None:

@@ -214,6 +214,11 @@ MUST_HOLD: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "reflex killed": (f"{REFLEX}::test_a_killed_reflex_leaves_nothing_behind",),
     "hand-over on purpose": (f"{REFLEX}::test_leaving_is_make_before_break",),
+    "killed without SIGTERM, and started again": (
+        f"{WIRE}::test_a_speaker_killed_without_a_word_is_replaced_and_everybody_can_see_by_whom",
+        "speaker/test_kills.py::test_killed_and_started_again",
+        "speaker/test_kills.py::test_one_that_comes_back_and_is_slow_to_join_leaves_no_gap",
+    ),
     "duplicate address detection": (
         "speaker/test_strangers.py::test_what_a_stranger_has_is_found_before_it_is_answered",
         "speaker/test_strangers.py::test_a_stranger_is_told_by_its_hardware_address",
