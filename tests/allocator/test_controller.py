@@ -347,11 +347,16 @@ async def test_a_status_cleared_by_hand_is_filled_again(opened: Opened) -> None:
         await cluster.add_service("s")
         await cluster.until(lambda: cluster.ips("s"))
         patch = [{"op": "replace", "path": "/status", "value": {"loadBalancer": {}}}]
-        await cluster.api.patch(
+        answer = await cluster.api.patch(
             SERVICES, "s", patch, namespace="default", subresource="status", kind=PatchType.JSON
         )
-        await cluster.until(lambda: not cluster.ips("s"))
-        await cluster.until(lambda: cluster.ips("s") == ["192.0.2.0"])
+        cleared = int(msgspec.json.decode(answer)["metadata"]["resourceVersion"])
+
+        def filled_again() -> bool:
+            version = int(cluster.services.objects["default/s"]["metadata"]["resourceVersion"])
+            return version > cleared and cluster.ips("s") == ["192.0.2.0"]
+
+        await cluster.until(filled_again)
 
 
 async def test_it_ends_at_once_also_when_the_api_is_away() -> None:
