@@ -407,6 +407,28 @@ def watched_by(node: Reflex) -> set[tuple[str, bool]]:
     return {told for gossip in pulses if gossip for told in gossip["watched"].items()}
 
 
+def test_one_that_comes_back_and_cannot_join_yet_leaves_no_gap(
+    trio_of_nodes: tuple[Station, dict[str, Reflex]],
+) -> None:
+    """Its pings are answered, so it is reachable; TCP, which joining takes, is not there for now."""
+    client, nodes = trio_of_nodes
+    mac = {name: node.station.mac() for name, node in nodes.items()}
+    returning = nodes["a"]
+    returning.process.kill()
+    returning.process.wait(PATIENCE)
+    prober = Prober(client)
+    with prober.sock:
+        prober.probe_until(lambda: prober.last(mac["b"]))
+        nft = "add table ip deaf; add chain ip deaf input { type filter hook input priority 0; }; "
+        returning.station.run("nft", nft + "add rule ip deaf input meta l4proto tcp drop")
+        begun = len(prober.asked)
+        returning.start()
+        prober.probe_until(lambda: prober.last(mac["a"]))
+        until(prober.read, "the last question answered")
+        assert set(prober.asked[begun:]) <= {asker for asker, _ in prober.answers}
+    assert "nobody was reached within" in returning.log.read_text(), "it had not joined"
+
+
 def test_a_healed_partition_ends_with_one_owner(trio_of_nodes: tuple[Station, dict[str, Reflex]]) -> None:
     client, nodes = trio_of_nodes
     mac = {name: node.station.mac() for name, node in nodes.items()}
