@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -137,8 +138,10 @@ def test_from_start_to_end(api: Server) -> None:
         assert 'metallb_allocator_ipv6_addresses_total{pool="one"} 0' in metrics
         assert "metallb_k8s_client_config_loaded_bool 1" in metrics
         assert "metallb_k8s_client_config_stale_bool 0" in metrics
-        key = kubectl(api.kubeconfig, "get", "secret", "-n", "metallb-system", "memberlist", "-o", "name")
-        assert key.strip() == "secret/memberlist"
+        secret = ("get", "secret", "-n", "metallb-system", "memberlist", "--ignore-not-found", "-o", "name")
+        deadline = time.monotonic() + PATIENCE
+        while kubectl(api.kubeconfig, *secret).strip() != "secret/memberlist":
+            assert time.monotonic() < deadline, "made beside all else"
         assert running.end(signal.SIGTERM) == 0
     web = json.loads(kubectl(api.kubeconfig, "get", "service", "web", "-o", "json"))
     assert [entry["ip"] for entry in web["status"]["loadBalancer"]["ingress"]] == ["192.0.2.0"]

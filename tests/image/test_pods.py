@@ -131,13 +131,13 @@ async def until_joined(stage: Stage, node: str) -> None:
             await trio.sleep(0.1)
 
 
-async def hand_over(stage: Stage, owners: dict[str, str], grace: float) -> None:
-    """The kubelet's SIGTERM: within the grace period it is gone and somebody else has all it had."""
+async def hand_over(stage: Stage, owners: dict[str, str]) -> None:
+    """The kubelet's SIGTERM: it goes by itself, and somebody else has all it had."""
     leaver = next(iter(owners.values()))
     process = stage.cluster.speaker(leaver)
     process.expected = True
     process.send(signal.SIGTERM)
-    assert await process.wait(grace) == 0
+    assert await process.wait(PATIENCE) == 0
     assert descendants(process.pid) == []
     rest = frozenset(stage.cluster.lan.nodes) - {leaver}
     assert set((await stage.owners(rest)).values()) <= rest
@@ -158,9 +158,8 @@ async def test_base_runs_as_it_is_written(image: Path, kube_programs: Programs, 
         check_page(pages["controller"], CONTROLLER)
         check_page(pages[next(iter(owners.values()))], SPEAKER)
         await trio.to_thread.run_sync(check_dashboard, pages, tmp_path)
-        grace = workloads.template("speaker")["terminationGracePeriodSeconds"]
         since = time.monotonic()
-        await hand_over(stage, owners, grace)
+        await hand_over(stage, owners)
         for address, record in (await stage.records(since)).items():
             assert record.asks.recovered, address
 
@@ -200,6 +199,6 @@ async def test_they_work_under_a_runtimes_seccomp_profile(image: Path, kube_prog
                 assert (status["Seccomp"], status["NoNewPrivs"]) == (FILTERED, "1")
                 assert int(status["CapBnd"], 16) == int(status["CapEff"], 16) == capabilities
                 assert status["Uid"].split() == [user] * 4
-            await hand_over(stage, owners, grace=5.0)
+            await hand_over(stage, owners)
     finally:
         remove_cgroups(run)
