@@ -5,7 +5,7 @@ import random
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -197,6 +197,25 @@ async def test_a_cancelled_join_leaves_a_working_member() -> None:
             assert scope.cancelled_caught
             assert await a.join([at(b)]) == 1
             assert names(a) == ["a", "b"]
+
+
+@pytest.mark.parametrize("call", ["update", "ping", "send_reliable", "leave"])
+async def test_whatever_is_cancelled_the_cluster_stays_of_one_mind(call: str) -> None:
+    async with cluster("a", "b", "c") as (a, b, c):
+        calls: dict[str, Callable[[], Awaitable[object]]] = {
+            "update": a.update,
+            "ping": lambda: a.ping("b"),
+            "send_reliable": lambda: a.send_reliable("b", bytes(10_000)),
+            "leave": a.leave,
+        }
+        for seconds in (0.0, 0.0005, 0.002):  # at the first checkpoint, and somewhere on the way
+            with trio.move_on_after(seconds):
+                await calls[call]()
+        remaining = ["b", "c"] if call == "leave" else ["a", "b", "c"]
+        for member in (b, c):
+            await until(member, lambda member=member: names(member) == remaining)  # type: ignore[misc]
+        assert await b.ping("c", PATIENCE) > 0
+        assert await a.ping("b", PATIENCE) > 0, "one that said goodbye goes on until it is closed"
 
 
 async def test_a_merge_the_delegate_refuses() -> None:
