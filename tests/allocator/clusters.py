@@ -48,6 +48,7 @@ from crier.kube.watch import Mirror, watch
 from crier.lab.api import Faults, open_api
 from crier.lab.kube import Kube
 from crier.lab.kube.install import Accounts
+from tests.emptied import delete_all
 
 SYSTEM = "metallb-system"
 CONFIGURATION: Final = (
@@ -223,11 +224,8 @@ def as_in_a_pod(kube: Kube, account: Path) -> Access:
 
 def clear(kube: Kube) -> None:
     """What earlier tests have left."""
-    for resource in (*CONFIGURATION, CONFIGURATION_STATES, LEASES, SECRETS):
-        kube.rest.request("DELETE", resource.path(SYSTEM))
-    for namespace in ("default", SYSTEM):
-        kube.rest.request("DELETE", EVENTS.path(namespace))
-    kube.rest.request("DELETE", f"{SERVICES.path('default')}?fieldSelector=metadata.name!=kubernetes")
+    ours = (*CONFIGURATION, CONFIGURATION_STATES, LEASES, SECRETS, EVENTS)
+    delete_all(kube, *(each.path(SYSTEM) for each in ours), EVENTS.path("default"), SERVICES.path("default"))
 
 
 @asynccontextmanager

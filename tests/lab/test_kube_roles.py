@@ -13,42 +13,23 @@ import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import trio
 
-from crier.kube.client import Api
-from crier.kube.kubeconfig import from_kubeconfig
-from crier.kube.transport import Transport
 from crier.lab.kube import Kube
 from crier.lab.kube.audit import FORBIDDEN, full_name, requests
 from crier.lab.kube.install import SYSTEM, Accounts
 from crier.lab.rest import Object, Rest
 from tests.allocator.test_process import PATIENCE, Program, program
 from tests.places import free_port
-from tests.speaker.planner.lab import NODES, Cluster, Speaker, running, soon, until
+from tests.speaker.planner.lab import NODES, RealCluster, Speaker, running, soon, until
 
 CONTROLLER: Final = f"{SYSTEM}:controller"
 SPEAKER: Final = f"{SYSTEM}:speaker"
 PODS: Final = f"/api/v1/namespaces/{SYSTEM}/pods"
 METALLB: Final = f"/apis/metallb.io/v1beta1/namespaces/{SYSTEM}"
-
-
-def api_of(kubeconfig: Path) -> Api:
-    return Api(Transport(from_kubeconfig(kubeconfig)))
-
-
-class RealCluster(Cluster):
-    """The planner tests' cluster on another server: the test is its administrator, planners are speakers."""
-
-    def __init__(self, kube: Kube, accounts: Accounts) -> None:
-        self.api = api_of(kube.kubeconfig)
-        self._accounts = accounts
-
-    def connect(self) -> Api:
-        return api_of(self._accounts.speaker)
 
 
 def pod(name: str, component: str, node: str) -> Object:

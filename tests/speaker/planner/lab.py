@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import trio
 
 from crier.kube import resources
-from crier.kube.client import Api, NotFound
+from crier.kube.client import AlreadyExists, Api, NotFound
+from crier.kube.kubeconfig import from_kubeconfig
 from crier.kube.resources import Resource
 from crier.kube.transport import Transport, plain_configuration
 from crier.lab.api import inprocess
+from crier.lab.kube import Kube
+from crier.lab.kube.install import Accounts
 from speaker import orders
 from speaker import settings as speaker_settings
 from speaker.orders import Down, Happened, Hello, Members, MemberView, Orders, Seeds, Up, Vips, VipState
 from speaker.planner.app import Program
 from speaker.planner.link import Link, ReflexGone
 from speaker.settings import Settings
+from tests.emptied import delete_all
 from tests.places import free_port
 
 T = TypeVar("T")
@@ -29,6 +35,11 @@ SPACE: Final = "metallb-system"
 PATIENCE: Final = 60.0
 """Seconds after which something that should happen is taken not to."""
 NODES: Final = ("iris1", "iris2")
+MADE: Final = (
+    resources.IP_ADDRESS_POOLS, resources.L2_ADVERTISEMENTS, resources.CONFIGURATION_STATES,
+    resources.SERVICE_L2_STATUSES, resources.PODS, resources.EVENTS,
+)  # fmt: skip
+"""Kinds of our namespace of which tests or planners make something."""
 
 
 def settings(node: str = "iris1", *flags: str, port: int | None = None) -> Settings:
@@ -97,7 +108,8 @@ class Cluster:
 
     async def furnish(self) -> None:
         """Two nodes with a speaker each, one pool and one advertisement."""
-        await self.make(resources.NAMESPACES, SPACE)
+        with contextlib.suppress(AlreadyExists):
+            await self.make(resources.NAMESPACES, SPACE)
         for number, name in enumerate(NODES, 1):
             await self.make(resources.NODES, name, metadata={"labels": {"kubernetes.io/hostname": name}})
             await self.make(
@@ -289,3 +301,35 @@ async def open_cluster(*, furnished: bool = True) -> AsyncIterator[Cluster]:
             yield cluster
         finally:
             cluster.api.close()
+
+
+class RealCluster(Cluster):
+    """The same on another server: the test is its administrator, planners are the speakers' account."""
+
+    def __init__(self, kube: Kube, accounts: Accounts) -> None:
+        self.api = api_of(kube.kubeconfig)
+        self._accounts = accounts
+
+    def connect(self) -> Api:
+        return api_of(self._accounts.speaker)
+
+
+def api_of(kubeconfig: Path) -> Api:
+    return Api(Transport(from_kubeconfig(kubeconfig)))
+
+
+@asynccontextmanager
+async def open_real(kube: Kube, accounts: Accounts) -> AsyncIterator[Cluster]:
+    """On a server that others have used before."""
+    delete_all(
+        kube,
+        *(kind.path(SPACE) for kind in MADE),
+        *(kind.path("default") for kind in (resources.ENDPOINT_SLICES, resources.EVENTS, resources.SERVICES)),
+        resources.NODES.path(),
+    )
+    cluster = RealCluster(kube, accounts)
+    try:
+        await cluster.furnish()
+        yield cluster
+    finally:
+        cluster.api.close()

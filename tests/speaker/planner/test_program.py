@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Any, TypeAlias
 
 import pytest
 import trio
 
 from crier.kube import resources
 from crier.lab.api.faults import Order, Rule
+from crier.lab.kube import Kube, Programs, start_kube
+from crier.lab.kube.install import Accounts, install
 from speaker.orders import Orders, Vip
 from tests.places import free_port
 from tests.speaker.planner.lab import (
@@ -20,16 +24,37 @@ from tests.speaker.planner.lab import (
     Cluster,
     Speaker,
     open_cluster,
+    open_real,
     running,
     soon,
     until,
 )
 
+Opened: TypeAlias = Callable[[], AbstractAsyncContextManager[Cluster]]
+
+
+@pytest.fixture(scope="module")
+def real(kube_programs: Programs) -> Iterator[tuple[Kube, Accounts]]:
+    """A real API server with our manifests, which the tests use one after the other."""
+    with start_kube(kube_programs) as kube:
+        yield kube, install(kube)
+
+
+@pytest.fixture(params=["embedded", "kube"])
+def opened(request: pytest.FixtureRequest) -> Opened:
+    if request.param == "embedded":
+        return open_cluster
+    return partial(open_real, *request.getfixturevalue("real"))
+
 
 @pytest.fixture
-async def cluster() -> AsyncIterator[Cluster]:
-    async with open_cluster() as found:
+async def cluster(opened: Opened) -> AsyncIterator[Cluster]:
+    async with opened() as found:
         yield found
+
+
+faulty = pytest.mark.parametrize("opened", ["embedded"], indirect=True)
+"""What asks for faults, or collects garbage, which no real API server does by itself."""
 
 
 async def eventually(
@@ -110,6 +135,7 @@ async def test_a_nodes_label_and_condition_count_at_once(cluster: Cluster) -> No
         await soon(lambda: candidates(speaker) == ("iris1",))
 
 
+@faulty
 async def test_a_new_planner_waits_until_it_knows_everything(cluster: Cluster) -> None:
     """Or it would order away what it has not heard of yet."""
     await cluster.make_service("web", "10.20.30.2")
@@ -176,6 +202,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
+@faulty
 async def test_a_lost_watch_withdraws_nothing_and_catches_up(cluster: Cluster, fault: Order) -> None:
     await cluster.make_service("web", "10.20.30.2")
     async with running(cluster) as speaker:
@@ -186,6 +213,7 @@ async def test_a_lost_watch_withdraws_nothing_and_catches_up(cluster: Cluster, f
         assert all("10.20.30.2" in {vip.address for vip in each.vips} for each in speaker.reflex.all_orders)
 
 
+@faulty
 async def test_an_outage_withdraws_nothing_and_is_survived(cluster: Cluster) -> None:
     await cluster.make_service("web", "10.20.30.2")
     async with running(cluster) as speaker:
@@ -201,6 +229,7 @@ async def test_an_outage_withdraws_nothing_and_is_survived(cluster: Cluster) -> 
         assert all("10.20.30.2" in {vip.address for vip in each.vips} for each in speaker.reflex.all_orders)
 
 
+@faulty
 async def test_started_during_an_outage_it_orders_nothing_until_it_knows(cluster: Cluster) -> None:
     await cluster.make_service("web", "10.20.30.2")
     cluster.faults.obey(Order(outage=True))
@@ -392,6 +421,7 @@ async def test_missing_interfaces_and_conflicts_are_told(cluster: Cluster) -> No
         await soon(lambda: speaker.program.metrics.conflicts.value("10.20.30.2", mac))
 
 
+@faulty
 async def test_writes_that_fail_are_made_again(cluster: Cluster) -> None:
     await cluster.make_service("web", "10.20.30.2")
     cluster.faults.set(
@@ -408,6 +438,7 @@ async def test_writes_that_fail_are_made_again(cluster: Cluster) -> None:
         assert speaker.program.metrics.api_errors.value("ServiceL2Status") >= 1
 
 
+@faulty
 async def test_once_written_nothing_is_written_again(cluster: Cluster) -> None:
     await cluster.make_service("web", "10.20.30.2")
     async with running(cluster) as speaker:

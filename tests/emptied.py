@@ -1,0 +1,28 @@
+"""A real API server that tests use one after the other."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from crier.lab.kube import Kube
+from crier.lab.rest import RestError
+
+PATIENCE: Final = 60.0
+
+
+def delete_all(kube: Kube, *collections: str) -> None:
+    """What earlier tests have left there, but not the API's own Service.
+
+    Pods go at once, since no kubelet will end them.  Asked again while the server is too busy to answer: what is gone by then is gone.
+    """
+    deadline = time.monotonic() + PATIENCE
+    for path in collections:
+        while True:
+            try:
+                query = "gracePeriodSeconds=0&fieldSelector=metadata.name!=kubernetes"
+                kube.rest.request("DELETE", f"{path}?{query}")
+                break
+            except RestError as problem:
+                if problem.status or time.monotonic() > deadline:
+                    raise
