@@ -14,7 +14,7 @@ PATIENCE: Final = 60.0
 def delete_all(kube: Kube, *collections: str) -> None:
     """What earlier tests have left there, but not the API's own Service.
 
-    Pods go at once, since no kubelet will end them.  Asked again while the server is too busy to answer: what is gone by then is gone.
+    Pods go at once, since no kubelet will end them.  Asked again while the server is too busy to answer.
     """
     deadline = time.monotonic() + PATIENCE
     for path in collections:
