@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from . import codec, timing
-from .awareness import Awareness
+from .awareness import Awareness, Excuses
 from .config import Address, Config
 from .delegate import Delegate
 from .effects import (
@@ -55,10 +55,6 @@ log = logging.getLogger(__name__)
 NEVER: Final = float("inf")
 LATE: Final = 0.025
 """Seconds behind a deadline from which on we hold ourselves, not others, for slow."""
-MAX_EXCUSES: Final = 3
-EXCUSE_INTERVAL: Final = 1.0
-"""Seconds until there is one more.  Who is late at every turn must judge all the same, or nobody would notice
-a crash for as long as the load lasts; answers wait in the socket for however long it takes to read them."""
 
 
 class Core:
@@ -102,7 +98,7 @@ class Core:
         self._swim_at: float | None = None
         self.late_count = 0
         """How often we ran late enough to doubt ourselves."""
-        self._excuses, self._excused_at = float(MAX_EXCUSES), now
+        self._excuses = Excuses(now)
 
     # ------------------------------------------------------------------------------------ commands
 
@@ -235,7 +231,7 @@ class Core:
         late = now - self.next_deadline()
         if drained and late > LATE:
             self.late_count += 1
-            if self._may_excuse(now):
+            if self._excuses.take(now):
                 self._forgive(late, now)
         elif not drained and self.watch is not None:
             self.watch.delay(now - self._ticked_at, now)
@@ -268,14 +264,6 @@ class Core:
         if self.watch is not None:
             self.watch.notice(now)
         return effects
-
-    def _may_excuse(self, now: float) -> bool:
-        refilled = self._excuses + (now - self._excused_at) / EXCUSE_INTERVAL
-        self._excuses, self._excused_at = min(refilled, MAX_EXCUSES), now
-        if self._excuses < 1:
-            return False
-        self._excuses -= 1
-        return True
 
     def _forgive(self, seconds: float, now: float) -> None:
         self.table.delay_suspicions(seconds)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memberlist import timing
-from memberlist.awareness import Awareness
+from memberlist.awareness import EXCUSE_INTERVAL, MAX_EXCUSES, Awareness, Excuses
 from memberlist.suspicion import Suspicion
 
 TABLES: dict[str, list[dict[str, Any]]] = json.loads(
@@ -94,3 +94,12 @@ def test_the_health_score_stays_in_range(deltas: list[int], limit: int) -> None:
         health.adjust(delta)
         assert health.score == min(max(before + delta, 0), limit - 1)
         assert health.scale(0.5) == 0.5 * (health.score + 1)
+
+
+def test_excuses_run_out_and_come_back() -> None:
+    excuses = Excuses(0.0)
+    assert [excuses.take(0.1) for _ in range(MAX_EXCUSES + 1)] == [*[True] * MAX_EXCUSES, False]
+    assert not excuses.take(0.1 + EXCUSE_INTERVAL / 2)
+    assert excuses.take(0.1 + EXCUSE_INTERVAL)
+    assert not excuses.take(0.1 + EXCUSE_INTERVAL)
+    assert [excuses.take(100.0) for _ in range(MAX_EXCUSES + 1)].count(True) == MAX_EXCUSES

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memberlist.awareness import MAX_EXCUSES
 from memberlist.config import Config
-from memberlist.core import MAX_EXCUSES, Core
+from memberlist.core import Core
 from memberlist.effects import Effect, Notify
 from memberlist.events import Reachable, Unreachable
 from memberlist.messages import Ack, Alive, Dead, Ping, Suspect
