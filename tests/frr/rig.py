@@ -92,7 +92,7 @@ def session(routers: FrrRouters, name: str = "tor") -> SessionView:
     return next(view for view in routers.sessions() if view.peer == name)
 
 
-async def until(what: Callable[[], Any], within: float = 15.0) -> Any:
+async def until(what: Callable[[], Any], within: float = 30.0) -> Any:
     """`eventually`, while the routers run."""
     ends = time.monotonic() + within
     while True:

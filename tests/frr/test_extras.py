@@ -157,8 +157,8 @@ async def test_incoming_routes_are_taken_when_it_says_so(tmp_path: Path, nursery
         await until(lambda: "neighbor 10.9.0.77 remote-as 65077" in configuration())
         us.kill("bgpd")
         us.start("bgpd")
-        await until(lambda: session(routers).state == "Established" and session(routers).since != since, 30)
-        await until(lambda: taken() == {"198.51.99.0/24"}, 30)
+        await until(lambda: session(routers).state == "Established" and session(routers).since != since)
+        await until(lambda: taken() == {"198.51.99.0/24"})
         since = session(routers).since
 
         text = f"{THEIRS} neighbor 10.9.0.1 makes no sense\n"
