@@ -48,7 +48,7 @@ from crier.kube.watch import Mirror, watch
 from crier.lab.api import Faults, open_api
 from crier.lab.kube import Kube
 from crier.lab.kube.install import Accounts
-from tests.emptied import delete_all
+from tests.emptied import at_rest, delete_all
 
 SYSTEM = "metallb-system"
 CONFIGURATION: Final = (
@@ -236,10 +236,7 @@ async def open_real(kube: Kube, accounts: Accounts) -> AsyncIterator[Cluster]:
     cluster = Cluster(Api(Transport(admin)), partial(as_in_a_pod, kube, accounts.controller))
     async with cluster.watched():
         yield cluster
-    with trio.fail_after(PATIENCE):
-        # a request that was given up is carried out all the same, and must not be in the next test
-        while any(api._limiter.borrowed_tokens for api in cluster.apis):  # noqa: ASYNC110
-            await trio.sleep(0.01)
+    await at_rest(cluster.apis)
 
 
 class _Overheard(Bell):

@@ -26,7 +26,7 @@ from speaker.orders import Down, Happened, Hello, Members, MemberView, Orders, S
 from speaker.planner.app import Program
 from speaker.planner.link import Link, ReflexGone
 from speaker.settings import Settings
-from tests.emptied import delete_all
+from tests.emptied import at_rest, delete_all
 from tests.places import free_port
 
 T = TypeVar("T")
@@ -309,9 +309,15 @@ class RealCluster(Cluster):
     def __init__(self, kube: Kube, accounts: Accounts) -> None:
         self.api = api_of(kube.kubeconfig)
         self._accounts = accounts
+        self._connected: list[Api] = []
 
     def connect(self) -> Api:
-        return api_of(self._accounts.speaker)
+        self._connected.append(api_of(self._accounts.speaker))
+        return self._connected[-1]
+
+    async def rest(self) -> None:
+        """Until what planners have asked for is done: one given up is carried out all the same."""
+        await at_rest(self._connected)
 
 
 def api_of(kubeconfig: Path) -> Api:
@@ -331,5 +337,6 @@ async def open_real(kube: Kube, accounts: Accounts) -> AsyncIterator[Cluster]:
     try:
         await cluster.furnish()
         yield cluster
+        await cluster.rest()
     finally:
         cluster.api.close()
