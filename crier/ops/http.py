@@ -65,7 +65,7 @@ class Response:
 
 
 Handler: TypeAlias = Callable[[], Response | Awaitable[Response]]
-"""One that takes its time is bounded by `REQUEST_TIMEOUT` like every answer."""
+"""One that takes longer than `REQUEST_TIMEOUT` is given up: status 503."""
 Guard: TypeAlias = Callable[[Request], Awaitable[Response | None]]
 """Looks at a request first; what it returns is the answer, None lets the request pass."""
 
@@ -166,8 +166,11 @@ class _Server:
                 return True
             if request is None:
                 return False
+            response = Response.text(f"there was no answer within {REQUEST_TIMEOUT:g} s\n", 503)
+            with trio.move_on_after(REQUEST_TIMEOUT):
+                response = await self._answer(request)
             with trio.move_on_after(REQUEST_TIMEOUT) as in_time:
-                await self._send(connection, stream, await self._answer(request), request.method)
+                await self._send(connection, stream, response, request.method)
             if in_time.cancelled_caught or connection.our_state is not h11.DONE:
                 return False
             if connection.their_state is not h11.DONE:  # a body we never asked for

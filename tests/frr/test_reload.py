@@ -67,7 +67,7 @@ async def test_vtysh(frr: FrrPaths, nursery: trio.Nursery) -> None:
     assert "neighbor 10.9.0.1 remote-as 65000" in record.read_text()
     record.unlink()
     apply(routers, [peer(password=PASSWORD)], paths("203.0.113.10/32"))
-    await until(record.exists)
+    await until(lambda: record.exists() and record.read_text().endswith("\n"))
     text = record.read_text()
     assert "  no network 203.0.113.9/32 route-map" in text
     assert "remote-as" not in text

@@ -19,11 +19,16 @@ def fail() -> Response:
     raise RuntimeError("a bug")
 
 
+async def forever() -> Response:
+    await trio.sleep_forever()
+
+
 ROUTES: Mapping[str, Handler] = {
     "/healthz": lambda: Response.text("ok"),
     "/status": lambda: Response.json({"a": [1, None]}),
     "/big": lambda: Response.text("x" * 5_000_000),
     "/bug": fail,
+    "/endless": lambda: forever(),
 }
 
 
@@ -127,6 +132,16 @@ async def test_a_client_that_reads_nothing_is_let_go(
                 await trio.sleep(0.01)
     monkeypatch.undo()
     assert (await ask(port, get("/healthz"))).endswith(b"ok")
+
+
+async def test_a_page_that_takes_too_long_is_an_answer_too(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "REQUEST_TIMEOUT", 0.5)
+    port = await serving(nursery)
+    answer = await ask(port, get("/endless"))
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert answer.endswith(b"there was no answer within 0.5 s\n")
 
 
 async def test_a_slow_request_is_cut_off(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
