@@ -318,6 +318,24 @@ class FibMonitor:
         return None
 
 
+class Heard:
+    """When bgpd of a router heard from its bfdd that a node is gone, by its log."""
+
+    def __init__(self, router: Frr) -> None:
+        self._log = Path("/var/run/frr") / router.host / "heard.log"  # where FRR's user may write
+        router.do("configure terminal", f"log file {self._log} informational", "log timestamp precision 6")
+
+    def down(self, node: str, after: float) -> float:
+        """Seconds after a wall-clock time."""
+        said = rf"NOTIFICATION.*: sent to neighbor {re.escape(node)} .*BFD Down"
+        pattern = rf"(\S+ \S+)\.(\d+) BGP: .*{said}"
+        for found in re.finditer(pattern, self._log.read_text()):
+            at = time.mktime(time.strptime(found[1], "%Y/%m/%d %H:%M:%S")) + float(f"0.{found[2]}")
+            if at >= after:
+                return at - after
+        raise LookupError(f"bgpd has not heard of {node}")
+
+
 def crashes(lan: Rig, host: str, options: argparse.Namespace) -> None:
     """Of a node with our announcer, and of one that runs FRR; the router is another FRR."""
     peers = frr_peer(SOURCE, 65001) + frr_peer("10.9.0.5", 65005)
@@ -345,7 +363,8 @@ def one_crash_after_another(
 ) -> None:
     """Its processes stop where they stand, and go on once the route is gone; killed in the end."""
     took: list[float] = []
-    monitor = FibMonitor(lan, router.host)
+    missed: list[float] = []
+    monitor, heard = FibMonitor(lan, router.host), Heard(router)
 
     def watched() -> bool:
         return (node, "up") in ((peer["peer"], peer["status"]) for peer in router.ask("show bfd peers"))
@@ -358,16 +377,23 @@ def one_crash_after_another(
         for process in processes:
             process.send_signal(signal.SIGSTOP)
         took.append(eventually(partial(monitor.lost, SERVED, began), within=30))
+        missed.append(heard.down(node, began))
         for process in processes:
             process.send_signal(signal.SIGCONT)
     for process in processes:
         process.kill()
         process.wait()
     eventually(lambda: SERVED not in lan.routes(router.host), within=120)
-    took.sort()
-    p99 = took[math.ceil(0.99 * len(took)) - 1]
-    shown = f"median {1000 * statistics.median(took):.0f}, p99 {1000 * p99:.0f}, most {1000 * took[-1]:.0f}"
-    print(f"  {name:24}{shown}; load {os.getloadavg()[0]:.1f}", flush=True)
+    print(f"  {name:24}{delays(took)}; load {os.getloadavg()[0]:.1f}", flush=True)
+    print(f"  {'  bgpd hears of it':24}{delays(missed)}")
+    after = [whole - part for whole, part in zip(took, missed, strict=True)]
+    print(f"  {'  from then on':24}{delays(after)}")
+
+
+def delays(seconds: list[float]) -> str:
+    p99 = sorted(seconds)[math.ceil(0.99 * len(seconds)) - 1]
+    shown = (("median", statistics.median(seconds)), ("p99", p99), ("most", max(seconds)))
+    return ", ".join(f"{name} {1000 * value:.0f}" for name, value in shown)
 
 
 def hogs(lan: Rig, minutes: float) -> None:
