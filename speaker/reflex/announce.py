@@ -394,8 +394,8 @@ class Announcer:
             if successor is None or not can_wait:
                 self._silence(vip, "withdrew", why, effects)
             elif self._has_heard(successor, vip, now) and not self._electorate.leaving:
-                # Its announcement outran the news of its return.  When we leave, what was heard before is
-                # the last word of whoever had it before us, and answers no more.
+                # Its announcement outran the news of its return.  When we leave it is another matter: whoever
+                # announced meanwhile may have handed over to us again.
                 self._silence(vip, "handed_over", f"heard the successor {vip.owner}", effects)
             else:
                 vip.state = State.YIELDING
@@ -404,7 +404,9 @@ class Announcer:
                 effects.append(Yield(vip.text))
 
     def _has_heard(self, successor: str, vip: Address, now: float) -> bool:
-        return now - vip.heard_at <= HANDOVER_TIMEOUT and vip.heard_from in (None, successor)
+        """Since the address became ours: what was heard before is a dead one's last word, and no return."""
+        since = max(now - HANDOVER_TIMEOUT, vip.gained_at)
+        return vip.heard_at > since and vip.heard_from in (None, successor)
 
     def _found_in_use(self, vip: Address, rival: Rival, now: float, effects: list[Effect]) -> None:
         """Asked for, and somebody has it: another speaker, whose orders came sooner, or a stranger."""

@@ -139,6 +139,15 @@ def test_an_announcement_may_outrun_the_news_of_its_sender_s_return() -> None:
     assert acts(announcer.members({"b"}, 2.5)) == [Silence(VIP)]
 
 
+def test_the_last_word_of_one_that_died_is_not_its_return() -> None:
+    """It announced, died, and is back, all within a second: it answers nothing before it has joined."""
+    announcer = member("a", "b", "a", others=["b"])
+    announcer.heard(VIP, 1.0, Rival(MAC, "b"))
+    assert Answer(VIP, None) in announcer.members(set(), 1.3)
+    assert acts(announcer.members({"b"}, 1.7)) == [Yield(VIP)]
+    assert acts(announcer.heard(VIP, 4.5, Rival(MAC, "b"))) == [Silence(VIP)]
+
+
 def test_leaving_hands_over_what_another_can_take_and_drops_the_rest() -> None:
     announcer = member("a", "a", "b", others=["b"])
     assert announcer.leave(1.0) == [Yield(VIP)]
