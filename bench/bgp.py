@@ -1,6 +1,6 @@
 """`bgp_lite` beside ExaBGP, GoBGP and MetalLB's native session, in one run, against the real BIRD and FRR.
 
-    python bench/bgp.py [--runs 5] [--crashes 20] [--urgent] [--parts tables memory crashes]
+    python bench/bgp.py [--runs 5] [--crashes 20] [--urgent] [--zebra-hold 0] [--parts tables memory crashes]
                            [--only NAME] [--hogs MINUTES]
 
 Each speaker has a host (a network namespace) and one eBGP session to BIRD, over one bridge; both share the
@@ -342,6 +342,9 @@ def crashes(lan: Rig, host: str, options: argparse.Namespace) -> None:
     router = Frr(lan, 3, peers=peers, urgent=options.urgent)
     count = options.crashes
     how = ", the router's daemons at real-time priority" if options.urgent else ""
+    if options.zebra_hold is not None:
+        router.do("configure terminal", f"zebra work-queue {options.zebra_hold}")
+        how += f", its zebra lets changes gather for {options.zebra_hold} ms"
     print(f"\ncrash of the node -> out of FRR's FIB, BFD 50x3, {count} times{how}, ms")
     words = ["--peer", "10.9.0.3", "--source", SOURCE, "--hold", "90", "--bfd", "50x3", "--connect-time", "1"]
     announcer = Announcer(lan, host, *words)
@@ -431,6 +434,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--crashes", type=int, default=20)
+    parser.add_argument(
+        "--zebra-hold", type=int, metavar="MS", help="how long the router's zebra lets changes gather (10)"
+    )
     parser.add_argument("--urgent", action="store_true", help="the router's daemons at real-time priority")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--only", metavar="NAME", help="speakers whose name has this in it")
