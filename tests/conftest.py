@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from crier.lab.errors import NotPossible
-from crier.lab.kube import Programs, programs
+from crier.lab.kube import Kube, Programs, programs, start_kube
+from crier.lab.kube.install import Accounts, install
 
 # a busy machine is no failure of ours
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -45,3 +46,10 @@ def kube_programs(progress: Callable[[str], None]) -> Programs:
         return programs(progress)
     except NotPossible as missing:
         pytest.skip(f"no real kube-apiserver: {missing}")
+
+
+@pytest.fixture(scope="module")
+def real(kube_programs: Programs) -> Iterator[tuple[Kube, Accounts]]:
+    """A real API server with our manifests, which the tests of a file use one after the other."""
+    with start_kube(kube_programs) as kube:
+        yield kube, install(kube)

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import TypeAlias
 
 import pytest
 
-from crier.lab.kube import Kube, Programs, start_kube
-from crier.lab.kube.install import Accounts, install
 from tests.allocator.clusters import Cluster, open_cluster, open_real
 
 Opened: TypeAlias = Callable[[], AbstractAsyncContextManager[Cluster]]
-
-
-@pytest.fixture(scope="module")
-def real(kube_programs: Programs) -> Iterator[tuple[Kube, Accounts]]:
-    """A real API server with our manifests, which the tests of a file use one after the other."""
-    with start_kube(kube_programs) as kube:
-        yield kube, install(kube)
 
 
 @pytest.fixture(params=["embedded", "kube"])

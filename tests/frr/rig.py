@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 
 from bgp_lite.attributes import Path as RoutePath
@@ -51,6 +52,14 @@ class Speaker:
     def kill(self, daemon: str) -> None:
         self.processes[daemon].kill()
         self.processes[daemon].wait()
+
+    def lead_vtysh_here(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whoever calls `vtysh` speaks to these daemons.  `directory` is made for it."""
+        wrapper = directory / "vtysh"
+        directory.mkdir()
+        wrapper.write_text(f'#!/bin/sh\nexec /usr/bin/vtysh -N {self.host} "$@"\n')
+        wrapper.chmod(0o755)
+        monkeypatch.setenv("PATH", str(directory), prepend=":")
 
     @property
     def paths(self) -> FrrPaths:

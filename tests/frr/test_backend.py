@@ -227,11 +227,7 @@ async def test_vtysh_when_the_sockets_are_elsewhere(
 ) -> None:
     """FRR takes what we would have said over its sockets as a file, too, and the difference after it."""
     bird, us = Bird(lan, 1), Speaker(lan)
-    wrapper = tmp_path / "bin" / "vtysh"
-    wrapper.parent.mkdir()
-    wrapper.write_text(f'#!/bin/sh\nexec /usr/bin/vtysh -N {us.host} "$@"\n')
-    wrapper.chmod(0o755)
-    monkeypatch.setenv("PATH", str(wrapper.parent), prepend=":")
+    us.lead_vtysh_here(tmp_path / "bin", monkeypatch)
     routers = FrrRouters(
         FrrPaths(tmp_path / "nowhere", tmp_path / "frr.conf", tmp_path / "pid"), debounce=0.1
     )

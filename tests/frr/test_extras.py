@@ -184,11 +184,7 @@ async def test_without_sockets_it_is_in_the_file(
 ) -> None:
     with rig(tmp_path) as lan:
         bird, us = Bird(lan, 1), Speaker(lan)
-        wrapper = tmp_path / "bin" / "vtysh"
-        wrapper.parent.mkdir()
-        wrapper.write_text(f'#!/bin/sh\nexec /usr/bin/vtysh -N {us.host} "$@"\n')
-        wrapper.chmod(0o755)
-        monkeypatch.setenv("PATH", str(wrapper.parent), prepend=":")
+        us.lead_vtysh_here(tmp_path / "bin", monkeypatch)
         text = "router bgp 65001\n neighbor 10.9.0.1 advertisement-interval 3\n"
         where = FrrPaths(tmp_path / "nowhere", tmp_path / "frr.conf", tmp_path / "pid")
         routers = FrrRouters(where, debounce=0.1, extra_lines=lambda: text)

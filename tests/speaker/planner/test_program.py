@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, TypeAlias
@@ -14,8 +14,6 @@ import trio
 
 from crier.kube import resources
 from crier.lab.api.faults import Order, Rule
-from crier.lab.kube import Kube, Programs, start_kube
-from crier.lab.kube.install import Accounts, install
 from speaker.orders import Orders, Vip
 from tests.places import free_port
 from tests.speaker.planner.lab import (
@@ -31,13 +29,6 @@ from tests.speaker.planner.lab import (
 )
 
 Opened: TypeAlias = Callable[[], AbstractAsyncContextManager[Cluster]]
-
-
-@pytest.fixture(scope="module")
-def real(kube_programs: Programs) -> Iterator[tuple[Kube, Accounts]]:
-    """A real API server with our manifests, which the tests use one after the other."""
-    with start_kube(kube_programs) as kube:
-        yield kube, install(kube)
 
 
 @pytest.fixture(params=["embedded", "kube"])
